@@ -1,0 +1,1 @@
+"""How a source becomes an artifact; `pipeline.build` is the table of contents."""

@@ -1,0 +1,1 @@
+"""What models are: their names, recipes and cards. Pure: no network, no state."""

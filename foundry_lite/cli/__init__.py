@@ -1,0 +1,1 @@
+"""Words: parses, calls, prints; decides nothing."""

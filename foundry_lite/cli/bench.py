@@ -1,0 +1,84 @@
+"""``bench``: what a model costs on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from foundry_lite.bench.benchmark import BenchReport, Workload, measure
+from foundry_lite.catalog.reference import parse_reference
+from foundry_lite.cli.options import JsonOption, ModelArgument
+from foundry_lite.cli.output import Output, megabytes
+from foundry_lite.residency import engine_options
+from foundry_lite.settings import read_settings
+from foundry_lite.store.store import Store
+
+
+def bench(
+    model: ModelArgument,
+    prompt_tokens: Annotated[
+        str, typer.Option("--prompt-tokens", help="Lengths of prompts, such as 128,512.")
+    ] = "128,512",
+    new_tokens: Annotated[int, typer.Option("--new-tokens", min=2, help="Tokens each request makes.")] = 64,
+    concurrency: Annotated[str, typer.Option("--concurrency", help="Requests at once, such as 1,4,16.")] = "1,4",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Repetitions, after one that is not counted.")] = 5,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the prompts.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure time to first token, tokens per second and memory."""
+    output = Output(as_json=as_json)
+    settings = read_settings()
+    artifact = Store(settings.home).resolve(parse_reference(model))
+    workload = Workload(
+        prompt_tokens=_numbers(prompt_tokens, "--prompt-tokens"),
+        new_tokens=new_tokens,
+        concurrency=_numbers(concurrency, "--concurrency"),
+        rounds=rounds,
+        seed=seed,
+    )
+    with output.status(f"loading {artifact.ref}") as status:
+        report = asyncio.run(measure(artifact, engine_options(settings, artifact), workload, status.update))
+    if as_json:
+        output.json(report)
+    else:
+        _print(report, output)
+
+
+def _print(report: BenchReport, output: Output) -> None:
+    rows = [
+        (
+            str(row.prompt_tokens),
+            str(row.new_tokens),
+            str(row.concurrency),
+            f"{row.ttft_ms.median:.1f}",
+            f"{row.prefill_tokens_per_s.median:.0f}",
+            f"{row.decode_tokens_per_s.median:.1f}",
+            f"{row.system_tokens_per_s.median:.1f}",
+        )
+        for row in report.rows
+    ]
+    headers = ("prompt", "new", "at_once", "ttft_ms", "prefill_tok/s", "decode_tok/s", "all_streams_tok/s")
+    output.table(headers, rows)
+    output.line()
+    machine = report.machine
+    output.line(f"model    {report.model}; loaded in {report.load_seconds:.2f} s")
+    output.line(
+        f"memory   {megabytes(report.loaded_bytes)} MB after loading, {megabytes(report.peak_bytes)} MB at the peak"
+    )
+    output.line(
+        f"machine  {machine['processor']}, {machine['cores']} cores, {report.threads} threads, {machine['system']}"
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    output.line(f"with     {versions}; {report.date}; medians of {report.rounds} rounds")
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise typer.BadParameter(f"{text!r} is not a list of numbers from 1 up, such as 1,4", param_hint=option)
+    return numbers

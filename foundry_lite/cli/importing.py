@@ -1,0 +1,70 @@
+"""``import``: a fine-tuned model becomes one that is served."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foundry_lite.build.pipeline import STEPS, Order, StepReport, build
+from foundry_lite.catalog.recipe import BLOCK_SIZES, Precision, recipe_for
+from foundry_lite.catalog.reference import parse_reference
+from foundry_lite.cli.options import JsonOption
+from foundry_lite.cli.output import Output, StatusLine, megabytes
+from foundry_lite.errors import BadReference
+from foundry_lite.settings import read_settings
+from foundry_lite.store.store import Artifact, Store
+
+
+def import_(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A Hugging Face model folder.")],
+    name: Annotated[str, typer.Option("--name", help="What the model is called here.")],
+    precision: Annotated[Precision, typer.Option("--precision", help="Number format of the weights.")] = Precision.INT4,
+    block_size: Annotated[
+        int | None, typer.Option("--block-size", metavar="32|64|128", help="Weights that share a scale. [default: 32]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model of that name.")] = False,
+    keep_staging: Annotated[
+        bool, typer.Option("--keep-staging", help="Keep the staging folder, with the builder's output.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert, quantize, check and install a fine-tuned model."""
+    output = Output(as_json=as_json)
+    if block_size is not None and block_size not in BLOCK_SIZES:
+        raise typer.BadParameter(f"{block_size} is not one of 32, 64, 128", param_hint="--block-size")
+    if block_size is not None and precision is Precision.FP32:
+        raise typer.BadParameter("fp32 is not quantized, so it has no blocks", param_hint="--block-size")
+    reference = parse_reference(name)
+    if reference.variant is not None:
+        raise BadReference(f"{name!r} names a variant", hint="The variant follows from --precision; give only a name.")
+    order = Order(path, name, recipe_for(precision, block_size), replaces=force, keeps_staging=keep_staging)
+    artifact = asyncio.run(_build(order, Store(read_settings().home), output))
+    if as_json:
+        check = artifact.manifest.checks
+        output.json({"model": str(artifact.ref), "size_bytes": artifact.manifest.size_bytes, "checks": check})
+        return
+    output.line(f"installed {artifact.ref}, {megabytes(artifact.manifest.size_bytes)} MB")
+    output.talk(f"hint: foundry-lite run {name}")
+
+
+async def _build(order: Order, store: Store, output: Output) -> Artifact:
+    with output.status("starting") as status:
+        task = asyncio.ensure_future(build(order, store, lambda step: _tell(step, output, status)))
+        for number in (signal.SIGTERM, signal.SIGHUP):  # a terminated import cleans up as an interrupted one does
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+
+
+def _tell(step: StepReport, output: Output, status: StatusLine) -> None:
+    head = f"{step.number}/{len(STEPS)} {step.name:<9} {step.detail}"
+    if step.seconds is None:
+        status.update(head)
+    else:
+        output.talk(f"{head}  {step.seconds:.1f} s")

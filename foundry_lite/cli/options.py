@@ -1,0 +1,10 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="NAME or NAME:VARIANT, as 'list' shows them.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

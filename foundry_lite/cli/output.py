@@ -1,0 +1,85 @@
+"""What a command shows: answers on stdout, talk on stderr, one JSON document with ``--json``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+class Output:
+    """Stdout and stderr as a command uses them."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self._out = Console(highlight=False, soft_wrap=True)
+        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    @property
+    def is_interactive(self) -> bool:
+        return sys.stdin.isatty() and self._out.is_terminal
+
+    def json(self, value: Any) -> None:
+        """Print one JSON document."""
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+    def line(self, text: str = "") -> None:
+        """Print a line of the answer."""
+        self._out.print(Text(text))
+
+    def write(self, text: str) -> None:
+        """Print a piece of the answer at once, without a line end."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print rows under headers; headers that end in a unit or count are right-aligned."""
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for header in headers:
+            numeric = any(row[len(table.columns)].replace(".", "", 1).lstrip("-").isdigit() for row in rows)
+            table.add_column(header, justify="right" if numeric else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        self._out.print(table)
+
+    def talk(self, text: str) -> None:
+        """Say something beside the answer."""
+        self._err.print(Text(text, style="dim"))
+
+    def error(self, message: str, hint: str) -> None:
+        """Say what went wrong, and what to do."""
+        self._err.print(Text.assemble(("error: ", "bold red"), message))
+        if hint:
+            self._err.print(Text(f"hint: {hint}"))
+
+    @contextmanager
+    def status(self, text: str) -> Iterator[StatusLine]:
+        """Show a line that rewrites itself while something runs; nothing where stderr is no terminal."""
+        if not self._err.is_terminal:
+            yield StatusLine(None)
+            return
+        with self._err.status(text) as live:
+            yield StatusLine(live)
+
+
+class StatusLine:
+    """The line that `Output.status` rewrites."""
+
+    def __init__(self, live: Any) -> None:
+        self._live = live
+
+    def update(self, text: str) -> None:
+        """Show another text."""
+        if self._live is not None:
+            self._live.update(text)
+
+
+def megabytes(size_bytes: int | None) -> str:
+    """Format a size for a table whose header says MB (10^6 bytes)."""
+    return "-" if size_bytes is None else f"{size_bytes / 1e6:.1f}"

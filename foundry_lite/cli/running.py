@@ -1,0 +1,160 @@
+"""``run``: one answer, or a conversation, from a model in a worker of this command's own."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from foundry_lite.catalog.reference import parse_reference
+from foundry_lite.cli.options import JsonOption, ModelArgument
+from foundry_lite.cli.output import Output
+from foundry_lite.engine.engine import Engine, load_engine
+from foundry_lite.errors import FoundryError, InvalidRequest
+from foundry_lite.generation import Chat, Delta, GenerationRequest, Message, Role, Sampling, Tool, ToolCall
+from foundry_lite.residency import engine_options
+from foundry_lite.settings import read_settings
+from foundry_lite.store.manifest import verify_sizes
+from foundry_lite.store.store import Store
+
+
+def run(
+    model: ModelArgument,
+    prompt: Annotated[str | None, typer.Argument(help="What to say. Without it: a conversation, or stdin.")] = None,
+    system: Annotated[str | None, typer.Option("--system", help="A system message.")] = None,
+    tools: Annotated[
+        Path | None, typer.Option("--tools", help="A JSON file with tools, in the form of OpenAI's 'tools'.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Tokens at most.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="0 is greedy.")] = None,
+    top_p: Annotated[float | None, typer.Option("--top-p", min=0, max=1, help="Share of mass to draw from.")] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", min=0, help="Tokens to draw from; 0: all.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same draws.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a model, or talk with it."""
+    output = Output(as_json=as_json)
+    conversation = Conversation(
+        system, None if tools is None else read_tools(tools), Sampling(temperature, top_p, top_k, seed), max_tokens
+    )
+    if prompt is None and not output.is_interactive:
+        prompt = sys.stdin.read().strip()
+        if not prompt:
+            raise InvalidRequest("there is no prompt: none was given, and stdin is empty", "prompt")
+    with suppress(EOFError):
+        asyncio.run(_run(model, conversation, prompt, output))
+
+
+class Conversation:
+    """What has been said, and how the next answer is asked for."""
+
+    def __init__(
+        self, system: str | None, tools: tuple[Tool, ...] | None, sampling: Sampling, max_tokens: int | None
+    ) -> None:
+        self._messages = [] if system is None else [Message(Role.SYSTEM, system)]
+        self._tools = tools
+        self._sampling = sampling
+        self._max_tokens = max_tokens
+
+    async def say(self, engine: Engine, text: str, show: Callable[[str], None]) -> Delta:
+        """Say something; show the answer as it comes, remember both, and return the answer as one delta."""
+        self._messages.append(Message(Role.USER, text))
+        request = GenerationRequest(Chat(tuple(self._messages), self._tools), self._sampling, self._max_tokens)
+        answer = ""
+        calls: tuple[ToolCall, ...] = ()
+        last = Delta()
+        try:
+            async with await engine.begin(request) as generation:
+                async for last in generation:
+                    show(last.text)
+                    answer, calls = answer + last.text, calls + last.tool_calls
+        finally:
+            if answer or calls:
+                self._messages.append(Message(Role.ASSISTANT, answer or None, tool_calls=calls))
+            else:
+                self._messages.pop()  # refused, or stopped before the first word: it was never said
+        return Delta(answer, calls, finish=last.finish, usage=last.usage, timings=last.timings)
+
+
+async def _run(model: str, conversation: Conversation, prompt: str | None, output: Output) -> None:
+    settings = read_settings()
+    artifact = Store(settings.home).resolve(parse_reference(model))
+    verify_sizes(artifact.folder, artifact.manifest)
+    with output.status(f"loading {artifact.ref}"):
+        engine = await load_engine(artifact.folder, engine_options(settings, artifact))
+    try:
+        if prompt is None:
+            await _talk(engine, conversation, output)
+        else:
+            await _answer_once(engine, conversation, prompt, output, str(artifact.ref))
+    finally:
+        await engine.close()
+
+
+async def _answer_once(engine: Engine, conversation: Conversation, prompt: str, output: Output, model: str) -> None:
+    answer = await conversation.say(engine, prompt, (lambda _text: None) if output.as_json else output.write)
+    if output.as_json:
+        output.json(
+            {
+                "model": model,
+                "content": answer.text,
+                "tool_calls": answer.tool_calls,
+                "finish_reason": answer.finish,
+                "usage": answer.usage,
+                "timings_s": answer.timings,
+            }
+        )
+        return
+    _end_answer(answer, output)
+
+
+async def _talk(engine: Engine, conversation: Conversation, output: Output) -> None:
+    """Read, answer, repeat. Ctrl-C stops an answer; at the prompt it, Ctrl-D or /bye ends the conversation."""
+    output.talk("Ctrl-D or /bye ends the conversation, Ctrl-C stops an answer.")
+    loop = asyncio.get_running_loop()
+    while True:
+        text = (await loop.run_in_executor(None, input, ">>> ")).strip()
+        if text == "/bye":
+            return
+        if not text:
+            continue
+        saying = asyncio.ensure_future(conversation.say(engine, text, output.write))
+        loop.add_signal_handler(2, saying.cancel)
+        try:
+            _end_answer(await saying, output)
+        except asyncio.CancelledError:
+            output.line()
+        except FoundryError as error:
+            output.error(error.message, error.hint)
+            if engine.died.is_set():
+                raise
+        finally:
+            loop.remove_signal_handler(2)
+
+
+def _end_answer(answer: Delta, output: Output) -> None:
+    for call in answer.tool_calls:
+        output.line(f'<tool_call>{{"name": "{call.name}", "arguments": {call.arguments}}}</tool_call>')
+    if answer.text and not answer.text.endswith("\n"):
+        output.line()
+
+
+def read_tools(path: Path) -> tuple[Tool, ...]:
+    """Read tools from a JSON file in OpenAI's form. Raises `InvalidRequest`."""
+    try:
+        wire = msgspec.json.decode(path.read_bytes(), type=list[dict[str, msgspec.Raw]])
+        return tuple(msgspec.json.decode(one["function"], type=Tool) for one in wire)
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}", "tools") from error
+    except (msgspec.DecodeError, KeyError) as error:
+        raise InvalidRequest(
+            f"{path} is no list of tools: {error}",
+            "tools",
+            hint='Each is {"type": "function", "function": {"name": …, "parameters": …}}.',
+        ) from error

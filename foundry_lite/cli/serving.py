@@ -1,0 +1,73 @@
+"""``serve`` and ``ps``: the daemon, and what it has loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import typer
+
+from foundry_lite.cli.options import JsonOption
+from foundry_lite.cli.output import Output, megabytes
+from foundry_lite.client import ask_daemon
+from foundry_lite.settings import Settings, read_settings
+
+HostOption = Annotated[str | None, typer.Option("--host", help="Address of the daemon. [default: 127.0.0.1]")]
+PortOption = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Its port. [default: 5273]")]
+
+_EXAMPLES = """foundry-lite serves on {url}   (Ctrl-C stops it)
+
+Paste this into another terminal:
+
+  curl -s {url}/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{{"model": "home-assistant", "messages": [{{"role": "user", "content": "who are you?"}}]}}'
+
+or, with the openai package, into Python:
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{url}/v1", api_key="none")
+  stream = client.chat.completions.create(
+      model="home-assistant", stream=True, messages=[{{"role": "user", "content": "what can you do?"}}]
+  )
+  for chunk in stream:
+      print(chunk.choices[0].delta.content or "", end="", flush=True)
+"""
+
+
+def serve(host: HostOption = None, port: PortOption = None) -> None:
+    """Serve the models of this machine over OpenAI's API."""
+    from foundry_lite.server import daemon  # so that the other commands do not pay for importing a web server
+
+    output = Output()
+    daemon.serve(_addressed(host, port), lambda url: output.line(_EXAMPLES.format(url=url)))
+
+
+def ps(host: HostOption = None, port: PortOption = None, as_json: JsonOption = False) -> None:
+    """List the models that the running daemon has in memory."""
+    output = Output(as_json=as_json)
+    models: list[dict[str, Any]] = ask_daemon(_addressed(host, port), "/api/ps")["models"]
+    if as_json:
+        output.json({"models": models})
+        return
+    rows = [
+        (
+            one["model"],
+            one["state"],
+            str(one["pid"] or "-"),
+            megabytes(one["resident_bytes"]),
+            megabytes(one["peak_bytes"]),
+            f"{one['requests']}",
+            "-" if one["unload_in_seconds"] is None else f"{one['unload_in_seconds']:.0f}",
+        )
+        for one in models
+    ]
+    output.table(("model", "state", "pid", "memory_mb", "peak_mb", "requests", "unload_in_s"), rows)
+
+
+def _addressed(host: str | None, port: int | None) -> Settings:
+    settings = read_settings()
+    return dataclasses.replace(
+        settings,
+        host=settings.host if host is None else host,
+        port=settings.port if port is None else port,
+    )

@@ -1,0 +1,86 @@
+"""What this machine has, and what a process of ours takes of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The machine as a report names it; no host name, nothing that identifies a person."""
+
+    system: str
+    processor: str
+    cores: int  # that this process may use
+    memory_bytes: int
+    python: str
+
+    def as_dict(self) -> dict[str, str | int]:
+        return asdict(self)
+
+
+def probe_machine() -> Machine:
+    """Ask the machine what it is."""
+    return Machine(
+        system=f"{platform.system()} {platform.machine()}",
+        processor=_processor(),
+        cores=usable_cores(),
+        memory_bytes=psutil.virtual_memory().total,
+        python=platform.python_version(),
+    )
+
+
+def usable_cores() -> int:
+    """Count the cores this process may really use: its affinity mask, cut by the cgroup's CPU quota."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
+    quota = _cgroup_cores()
+    return max(1, min(cores, int(quota))) if quota else cores
+
+
+def peak_memory_bytes(pid: int) -> int | None:
+    """Return the highest resident memory the process ever had; ``None`` where the system does not track it."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def resident_memory_bytes(pid: int) -> int | None:
+    """Return the process's resident memory now; ``None`` when it is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None
+
+
+def process_exists(pid: int) -> bool:
+    """Say whether a process of that number runs."""
+    return psutil.pid_exists(pid)
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _cgroup_cores() -> float | None:
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else int(quota) / int(period)

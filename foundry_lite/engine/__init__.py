@@ -1,0 +1,1 @@
+"""Running one model, in a process of its own."""

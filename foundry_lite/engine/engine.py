@@ -1,0 +1,283 @@
+"""The asynchronous face of one worker, inside the daemon: submit a request, iterate over its deltas.
+
+Confined to one event loop, so it needs no locks. The end of the worker's stdout *is* the signal that it died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from foundry_lite import devices
+from foundry_lite.engine import messages
+from foundry_lite.engine.messages import Admitted, Begin, Cancel, Command, Failure, Load, Loaded, Produced
+from foundry_lite.errors import EngineDied, FoundryError, LoadFailed
+from foundry_lite.generation import Delta, GenerationRequest
+from foundry_lite.settings import child_environment
+
+log = logging.getLogger(__name__)
+
+_LAST_WORDS = 20  # lines of a worker's stderr that are kept to explain its death
+_LINE_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How a worker runs its model. ``threads=0`` means as many as this process may use cores."""
+
+    threads: int = 0
+    slots: int = 16
+    queue: int = 256
+    context_length: int = 4096
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+class Generation:
+    """One admitted request: an asynchronous iterator of deltas, the last of which has a ``finish``.
+
+    It must be closed; closing it before its end cancels the request. Iterating raises `EngineDied` when the worker
+    ends first.
+    """
+
+    def __init__(self, engine: Engine, number: int) -> None:
+        self._engine = engine
+        self._number = number
+        self._deltas: asyncio.Queue[Delta | FoundryError] = asyncio.Queue()
+        self._is_ended = False
+        self.prompt_tokens = 0
+
+    async def __aenter__(self) -> Generation:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self.close()
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        async for batch in self.batches():
+            for delta in batch:
+                yield delta
+
+    async def batches(self) -> AsyncIterator[list[Delta]]:
+        """Iterate over all that has arrived since the last time, at least one delta."""
+        while not self._is_ended:
+            batch = [self._take(await self._deltas.get())]
+            while not self._deltas.empty() and not self._is_ended:
+                batch.append(self._take(self._deltas.get_nowait()))
+            yield batch
+
+    def close(self) -> None:
+        """End it; the worker frees the slot before its next step."""
+        if not self._is_ended:
+            self._is_ended = True
+            self._engine._cancel(self._number)
+
+    def _take(self, delta: Delta | FoundryError) -> Delta:
+        if isinstance(delta, FoundryError):
+            self._is_ended = True
+            raise delta
+        self._is_ended = delta.finish is not None
+        return delta
+
+    def _put(self, delta: Delta | FoundryError) -> None:
+        self._deltas.put_nowait(delta)
+
+
+class Engine:
+    """One loaded model. Made by `load_engine`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._numbers = itertools.count()
+        self._generations: dict[int, Generation] = {}
+        self._admissions: dict[int, asyncio.Future[None]] = {}
+        self._loaded: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
+        self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._listener = asyncio.create_task(self._listen())
+        self._stderr = asyncio.create_task(self._keep_last_words())
+        self._is_closing = False
+        self.active = 0  # turns that hold a slot, as of the worker's last step
+        self.context_length = 0
+        self.vocabulary = 0
+        self.died = asyncio.Event()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def open_requests(self) -> int:
+        """Requests admitted, or about to be, and not ended."""
+        return len(self._generations)
+
+    async def begin(self, request: GenerationRequest) -> Generation:
+        """Admit a request and return its generation.
+
+        Raises `InvalidRequest`, `EngineBusy`, or `EngineDied`.
+        """
+        if self.died.is_set():
+            raise self._death()
+        number = next(self._numbers)
+        generation = self._generations[number] = Generation(self, number)
+        admission = self._admissions[number] = asyncio.get_running_loop().create_future()
+        self._send(Begin(number, request))
+        try:
+            await admission
+        except BaseException:
+            generation.close()
+            raise
+        return generation
+
+    async def close(self) -> None:
+        """End the worker and wait until it is gone; its requests get `EngineDied`."""
+        self._is_closing = True
+        if self._process.returncode is None:
+            self._process.kill()  # it has nothing to save
+        await self._listener
+        await self._stderr
+        await self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def _send(self, command: Command) -> None:
+        body = messages.encode(command)
+        if self._process.stdin is not None and not self._process.stdin.is_closing():
+            self._process.stdin.write(messages.HEADER.pack(len(body)) + body)
+
+    def _cancel(self, number: int) -> None:
+        self._generations.pop(number, None)
+        self._admissions.pop(number, None)
+        self._send(Cancel(number))
+
+    async def _listen(self) -> None:
+        assert self._process.stdout is not None
+        stream = self._process.stdout
+        try:
+            while True:
+                header = await stream.readexactly(messages.HEADER.size)
+                body = await stream.readexactly(messages.HEADER.unpack(header)[0])
+                self._hear(messages.decode_reply(body))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            await self._process.wait()
+            self._bury()
+
+    def _hear(self, reply: messages.Reply) -> None:
+        match reply:
+            case Produced(deltas=deltas, active=active):
+                self.active = active
+                for number, delta in deltas:
+                    self._deliver(number, delta)
+            case Admitted(turn=number, prompt_tokens=prompt_tokens):
+                if number in self._generations:
+                    self._generations[number].prompt_tokens = prompt_tokens
+                    _settle(self._admissions.pop(number), None)
+            case Failure(turn=number):
+                self._refuse(number, reply.error())
+            case Loaded():
+                self.context_length, self.vocabulary = reply.context_length, reply.vocabulary
+                self._loaded.set_result(reply)
+
+    def _refuse(self, number: int | None, error: FoundryError) -> None:
+        if number is None:
+            self._loaded.set_exception(error)
+            return
+        self._generations.pop(number, None)
+        if number in self._admissions:
+            _settle(self._admissions.pop(number), error)
+
+    def _deliver(self, number: int, delta: Delta) -> None:
+        generation = self._generations.get(number)
+        if generation is None:
+            return  # cancelled a moment ago
+        if delta.finish is not None:
+            del self._generations[number]
+        generation._put(delta)
+
+    def _bury(self) -> None:
+        """Tell everyone who waits that the worker is gone."""
+        self.died.set()
+        self.active = 0
+        death = self._death()
+        if not self._loaded.done():
+            self._loaded.set_exception(LoadFailed(f"the worker ended while loading: {self._cause()}"))
+        if self._generations and not self._is_closing:
+            log.error("lost requests=%d pid=%d cause=%s", len(self._generations), self.pid, self._cause())
+        for admission in self._admissions.values():
+            _settle(admission, death)
+        for generation in self._generations.values():
+            generation._put(death)
+        self._admissions.clear()
+        self._generations.clear()
+
+    def _death(self) -> EngineDied:
+        if self._is_closing:
+            return EngineDied("the model was unloaded while it held this request", hint="Send the request again.")
+        return EngineDied(
+            f"the worker process of this model ended ({self._cause()})",
+            hint="Send the request again: the model is loaded anew.",
+        )
+
+    def _cause(self) -> str:
+        code = self._process.returncode
+        how = "still running" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
+        words = next((line for line in reversed(self._last_words) if line.strip()), "")
+        return f"{how}: {words.strip()}" if words else how
+
+    async def _keep_last_words(self) -> None:
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            text = line.decode(errors="replace").rstrip()
+            self._last_words.append(text)
+            log.debug("worker pid=%d: %s", self.pid, text)
+
+
+async def load_engine(folder: Path, options: EngineOptions) -> Engine:
+    """Start a worker, wait until it has loaded the model, and return its engine.
+
+    Raises `LoadFailed`; the worker is gone then.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "foundry_lite.engine.worker",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=child_environment(PYTHONUNBUFFERED="1"),
+        limit=_LINE_LIMIT,
+    )
+    engine = Engine(process)
+    engine._send(
+        Load(
+            folder=str(folder),
+            threads=options.threads or devices.usable_cores(),
+            slots=options.slots,
+            queue=options.queue,
+            context_length=options.context_length,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            top_k=options.top_k,
+        )
+    )
+    try:
+        await engine._loaded
+    except BaseException:
+        await engine.close()
+        raise
+    return engine
+
+
+def _settle(future: asyncio.Future[None], error: FoundryError | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

@@ -1,0 +1,111 @@
+"""What crosses the pipe between the daemon and a worker: frames of msgpack, four bytes of length before each."""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from foundry_lite.errors import EngineBusy, FoundryError, InternalFault, InvalidRequest, LoadFailed
+from foundry_lite.generation import Delta, GenerationRequest
+
+HEADER = struct.Struct("<I")
+
+
+class Load(Struct, frozen=True, tag=True):
+    """The first command: which folder to load, and how."""
+
+    folder: str
+    threads: int
+    slots: int
+    queue: int
+    context_length: int
+    temperature: float
+    top_p: float
+    top_k: int
+
+
+class Begin(Struct, frozen=True, tag=True):
+    """Admit a request under a number that the daemon chose."""
+
+    turn: int
+    request: GenerationRequest
+
+
+class Cancel(Struct, frozen=True, tag=True):
+    """Forget a turn. A turn that has ended already is no error."""
+
+    turn: int
+
+
+Command = Load | Begin | Cancel
+
+
+class Loaded(Struct, frozen=True, tag=True):
+    """The model is ready."""
+
+    context_length: int
+    vocabulary: int
+
+
+class Failure(Struct, frozen=True, tag=True):
+    """An error as it crosses the pipe; ``turn`` is ``None`` when it is the load that failed."""
+
+    turn: int | None
+    kind: str
+    message: str
+    hint: str = ""
+    param: str | None = None
+    code: str | None = None
+
+    def error(self) -> FoundryError:
+        """Return the error that this was on the other side."""
+        if self.kind == InvalidRequest.__name__:
+            return InvalidRequest(self.message, self.param, self.code, self.hint)
+        kinds: dict[str, type[FoundryError]] = {"EngineBusy": EngineBusy, "LoadFailed": LoadFailed}
+        return kinds.get(self.kind, InternalFault)(self.message, hint=self.hint)
+
+
+class Admitted(Struct, frozen=True, tag=True):
+    """The request is queued; from here on it ends with a delta that has a ``finish``, or the worker dies."""
+
+    turn: int
+    prompt_tokens: int
+
+
+class Produced(Struct, frozen=True, tag=True):
+    """What one step added, by turn."""
+
+    deltas: list[tuple[int, Delta]]
+    active: int  # turns that hold a slot after the step
+
+
+Reply = Loaded | Failure | Admitted | Produced
+
+encode = msgspec.msgpack.Encoder().encode
+decode_command = msgspec.msgpack.Decoder(Command).decode
+decode_reply = msgspec.msgpack.Decoder(Reply).decode
+
+
+def failure(turn: int | None, error: FoundryError) -> Failure:
+    """Describe an error for the other side."""
+    if isinstance(error, InvalidRequest):
+        return Failure(turn, InvalidRequest.__name__, error.message, error.hint, error.param, error.code)
+    return Failure(turn, type(error).__name__, error.message, error.hint)
+
+
+def write_frame(stream: BinaryIO, message: Command | Reply) -> None:
+    """Write one frame and flush it."""
+    body = encode(message)
+    stream.write(HEADER.pack(len(body)) + body)
+    stream.flush()
+
+
+def read_frame(stream: BinaryIO) -> bytes | None:
+    """Read one frame; ``None`` at the end of the stream."""
+    header = stream.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    return stream.read(HEADER.unpack(header)[0])

@@ -1,0 +1,41 @@
+"""The seam to an inference library: one loaded model, synchronous, used from one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Logits: TypeAlias = NDArray[np.float32]
+
+
+class Runner(Protocol):
+    """Computes logits for slots that each hold the keys and values of one sequence.
+
+    Calls come from one thread. A slot is a number from 0 to ``slots`` - 1; it belongs to whoever uses it, and is
+    empty after ``keep(slot, 0)``. Lengths and slots are the caller's care: nothing is checked here.
+    """
+
+    slots: int
+    context_length: int  # tokens that one slot holds at most
+    vocabulary: int
+
+    def prefill(self, slot: int, tokens: Sequence[int]) -> Logits:
+        """Append ``tokens`` to the slot; return the logits ``(vocabulary,)`` after the last of them."""
+
+    def decode(self, slots: Sequence[int], tokens: Sequence[int]) -> Logits:
+        """Append one token to each slot; return logits ``(rows, vocabulary)`` in the order of ``slots``.
+
+        The array is the runner's own and is overwritten by the next call.
+        """
+
+    def keep(self, slot: int, length: int) -> None:
+        """Forget what lies beyond ``length`` tokens."""
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Make ``target`` hold the first ``length`` tokens of ``source``."""
+
+    def length(self, slot: int) -> int:
+        """Return the number of tokens that the slot holds."""

@@ -1,0 +1,165 @@
+"""The model's own chat template: code from a stranger, rendered in a sandbox with limits.
+
+Source of the environment: transformers' ``apply_chat_template`` (``trim_blocks``, ``lstrip_blocks``, loop controls,
+``tojson`` without HTML escapes, ``raise_exception``, ``strftime_now``). On top: no attribute that reaches Python, a
+deadline, and bounds on what a repetition may build.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from types import FrameType
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from foundry_lite.errors import InvalidRequest, LoadFailed
+from foundry_lite.generation import Chat, Message, Role, Tool
+
+_DEADLINE = 1.0  # seconds; a real template takes about a millisecond
+_LARGEST = 4_000_000  # characters that a repetition may build, and that a rendered prompt may have
+
+
+class ChatTemplate:
+    """One model's template. Raises `LoadFailed` when it is no Jinja at all."""
+
+    def __init__(self, source: str, special_tokens: dict[str, str]) -> None:
+        environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+        environment.filters["tojson"] = _tojson
+        environment.globals["raise_exception"] = _raise_exception
+        environment.globals["strftime_now"] = datetime.now().strftime
+        self._special_tokens = special_tokens
+        try:
+            self._template = environment.from_string(source)
+        except (TemplateError, RecursionError) as error:
+            raise LoadFailed(f"the chat template is no valid Jinja: {error}") from error
+
+    def render(self, chat: Chat, guard: Callable[[str, Role], str]) -> str:
+        """Render the prompt, the assistant's turn opened.
+
+        ``guard`` is applied to every text that the caller of the API wrote, with the role that it stands under.
+        Raises `InvalidRequest` quoting the template's own complaint, or when it takes more than a second.
+        """
+        names = {
+            "messages": [_message(one, guard) for one in chat.messages],
+            "tools": None if chat.tools is None else [_tool(one, guard) for one in chat.tools],
+            "add_generation_prompt": True,
+            **self._special_tokens,
+        }
+        try:
+            text = _within_deadline(lambda: self._template.render(**names))
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            raise InvalidRequest(f"the model's chat template refuses these messages: {error}", "messages") from error
+        except RecursionError as error:
+            raise InvalidRequest("the model's chat template recurses without end", "messages") from error
+        if len(text) > _LARGEST:
+            raise InvalidRequest(f"the rendered prompt has {len(text)} characters, the limit is {_LARGEST}", "messages")
+        return text
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**" and (abs(left) > 1000 or abs(right) > 16):
+            raise SecurityError("the template computes too large a power")
+        for text, times in ((left, right), (right, left)):
+            if isinstance(text, str | list | tuple) and isinstance(times, int) and len(text) * times > _LARGEST:
+                raise SecurityError("the template repeats a text too often")
+        return super().call_binop(context, operator, left, right)
+
+
+class _Generation(Extension):
+    """``{% generation %}``: transformers marks the assistant's text with it for training; here it is transparent."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _within_deadline(render: Callable[[], str]) -> str:
+    """Run ``render``; stop it when its time is over, even in a loop that builds nothing.
+
+    A trace function sees every line of the template's own compiled Python. Only this thread is traced.
+    """
+    deadline = time.monotonic() + _DEADLINE
+
+    def trace(_frame: FrameType, _event: str, _argument: object) -> Any:
+        if time.monotonic() > deadline:
+            raise InvalidRequest(
+                f"the model's chat template took more than {_DEADLINE:g} s and was stopped", "messages"
+            )
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        return render()
+    finally:
+        sys.settrace(before)
+
+
+def _message(message: Message, guard: Callable[[str, Role], str]) -> dict[str, Any]:
+    role = message.role
+    out: dict[str, Any] = {
+        "role": str(role),
+        "content": None if message.content is None else guard(message.content, role),
+    }
+    if message.name is not None:
+        out["name"] = guard(message.name, role)
+    if message.tool_call_id is not None:
+        out["tool_call_id"] = guard(message.tool_call_id, role)
+    if message.tool_calls:
+        out["tool_calls"] = [
+            {
+                "id": guard(call.id, role),
+                "type": "function",
+                "function": {"name": guard(call.name, role), "arguments": _arguments(guard(call.arguments, role))},
+            }
+            for call in message.tool_calls
+        ]
+    return out
+
+
+def _arguments(text: str) -> Any:
+    # Templates expect what transformers gives them: the arguments as a mapping, not as JSON text.
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _tool(tool: Tool, guard: Callable[[str, Role], str]) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": guard(tool.name, Role.SYSTEM)}
+    if tool.description is not None:
+        function["description"] = guard(tool.description, Role.SYSTEM)
+    function["parameters"] = _guarded(tool.parameters, guard) if tool.parameters is not None else {}
+    return {"type": "function", "function": function}
+
+
+def _guarded(value: Any, guard: Callable[[str, Role], str]) -> Any:
+    if isinstance(value, str):
+        return guard(value, Role.SYSTEM)
+    if isinstance(value, dict):
+        return {guard(str(key), Role.SYSTEM): _guarded(one, guard) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_guarded(one, guard) for one in value]
+    return value
+
+
+def _tojson(value: Any, indent: int | None = None, ensure_ascii: bool = False) -> str:
+    return json.dumps(value, indent=indent, ensure_ascii=ensure_ascii)
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise TemplateError(message)

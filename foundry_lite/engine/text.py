@@ -1,0 +1,174 @@
+"""Text to tokens and back, with the model's own tokenizer and template.
+
+User text can never become control tokens: what spells one inside a caller's string is encoded as the plain text it is
+(`_Guard`). Only the template's own control tokens are control tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as RawTokenizer
+from tokenizers.decoders import DecodeStream
+
+from foundry_lite.engine.template import ChatTemplate
+from foundry_lite.errors import InvalidRequest, LoadFailed
+from foundry_lite.generation import Chat, Role
+
+_NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+
+
+class TextModel:
+    """The text side of one model folder: template, tokenizer, end-of-turn tokens.
+
+    Raises `LoadFailed` naming the file that is missing or broken.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._tokenizer = _open_tokenizer(folder / "tokenizer.json")
+        config = _read_json(folder / "tokenizer_config.json")
+        self.eos_ids = _eos_ids(folder)
+        self.vocabulary = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        source = _template_source(folder, config)
+        named = {name: text for name in _NAMED_TOKENS if (text := _token_text(config.get(name))) is not None}
+        self._template = None if source is None else ChatTemplate(source, named)
+
+    def encode_chat(self, chat: Chat) -> list[int]:
+        """Render a conversation and encode it, the assistant's turn opened. Raises `InvalidRequest`."""
+        if self._template is None:
+            raise InvalidRequest("this model has no chat template, so it cannot take messages", "messages")
+        guard = _Guard(self._tokenizer.get_added_tokens_decoder())
+        text = self._template.render(chat, guard.protect)
+        return [token for piece in guard.split(text) for token in self._encode(piece)]
+
+    def encode_text(self, text: str) -> list[int]:
+        """Encode plain text; control tokens spelt in it are control tokens."""
+        return self._encode(text)
+
+    def detokenizer(self) -> Detokenizer:
+        """Return a new detokenizer for one answer."""
+        return Detokenizer(self._tokenizer)
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+class Detokenizer:
+    """Tokens of one answer to text, piece by piece; a character whose bytes are not complete yet is held back."""
+
+    def __init__(self, tokenizer: RawTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []
+        self._shown = 0  # characters
+
+    def feed(self, token: int) -> str:
+        """Return the text that ``token`` completes."""
+        self._ids.append(token)
+        piece: str = self._stream.step(self._tokenizer, token) or ""
+        self._shown += len(piece)
+        return piece
+
+    def flush(self) -> str:
+        """Return what was held back: bytes that are no character, as the replacement character."""
+        whole: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        return whole[self._shown :]
+
+
+class _Guard:
+    """Keeps the spelling of control tokens in a caller's text from being read as control tokens.
+
+    Before rendering, each such spelling is replaced by a placeholder that nobody can guess; after it, the text is cut
+    there, and the spelling is encoded in two halves, neither of which is a token. Assistants may write the tokens that
+    are not special, such as ``<tool_call>`` or ``</think>``: templates look for them in the history.
+    """
+
+    def __init__(self, added: dict[int, AddedToken]) -> None:
+        self._special = [token.content for token in added.values() if token.special]
+        self._tags = [token.content for token in added.values() if _is_tag(token.content)]
+        self._nonce = f"q{secrets.token_hex(8)}q"
+        self._replaced: list[str] = []
+
+    def protect(self, text: str, role: Role) -> str:
+        """Replace the spellings of control tokens in ``text``."""
+        pattern = self._for_assistant if role is Role.ASSISTANT else self._for_others
+        return text if pattern is None else pattern.sub(self._placeholder, text)
+
+    def split(self, rendered: str) -> Iterator[str]:
+        """Cut the rendered prompt into pieces to encode one by one."""
+        if not self._replaced:
+            yield rendered
+            return
+        for index, piece in enumerate(re.split(rf"{self._nonce}(\d+)x", rendered)):
+            if index % 2 == 0:
+                yield from (piece,) if piece else ()
+            else:
+                spelling = self._replaced[int(piece)]
+                yield from (spelling[:1], spelling[1:])
+
+    @cached_property
+    def _for_assistant(self) -> re.Pattern[str] | None:
+        return _any_of(self._special)
+
+    @cached_property
+    def _for_others(self) -> re.Pattern[str] | None:
+        return _any_of([*self._special, *self._tags])
+
+    def _placeholder(self, match: re.Match[str]) -> str:
+        self._replaced.append(match[0])
+        return f"{self._nonce}{len(self._replaced) - 1}x"
+
+
+def _is_tag(text: str) -> bool:
+    return len(text) > 2 and text[0] + text[-1] in ("<>", "[]")
+
+
+def _any_of(spellings: list[str]) -> re.Pattern[str] | None:
+    longest_first = sorted({one for one in spellings if len(one) > 1}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+
+def _open_tokenizer(path: Path) -> RawTokenizer:
+    try:
+        return RawTokenizer.from_file(str(path))
+    except Exception as error:
+        raise LoadFailed(f"tokenizer.json cannot be read: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise LoadFailed(f"{path.name} cannot be read: {error}") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _template_source(folder: Path, config: dict[str, Any]) -> str | None:
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    source = config.get("chat_template")
+    if isinstance(source, list):  # several by name; transformers calls the ordinary one "default"
+        source = next((one.get("template") for one in source if one.get("name") == "default"), None)
+    return source
+
+
+def _token_text(value: Any) -> str | None:
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
+
+
+def _eos_ids(folder: Path) -> frozenset[int]:
+    ids = _read_json(folder / "genai_config.json").get("model", {}).get("eos_token_id")
+    return frozenset(ids if isinstance(ids, list) else () if ids is None else (ids,))

@@ -1,0 +1,144 @@
+"""Every error foundry-lite raises on purpose, as one tree.
+
+    FoundryError
+    ├── InvalidRequest          a request that cannot be obeyed; names the field
+    │   └── ContextExceeded     the prompt does not fit the context
+    ├── BadReference            a text that is no model reference
+    ├── BadSetting              an environment variable that cannot be obeyed
+    ├── ModelNotFound           nothing installed answers to that name
+    ├── NameTaken               an import under a name that exists
+    ├── SourceRejected          a folder that cannot become a model
+    │   ├── NotAModel           not a Hugging Face model folder
+    │   ├── UnsupportedArchitecture
+    │   ├── DamagedWeights      truncated or inconsistent safetensors
+    │   ├── PickledWeights      weights that can only be read by running them
+    │   └── RemoteCode          the folder wants its own Python code to be run
+    ├── BuildFailed             the conversion went wrong
+    │   ├── ToolchainMissing    the ``build`` extra is not installed
+    │   ├── CheckFailed         the result is not what the source says
+    │   └── StorageFull         no room, or a write that failed
+    ├── DamagedArtifact         an installed model whose files are not what the manifest says
+    ├── EngineBusy              the queue is full; come back later
+    ├── LoadFailed              the worker could not load the model
+    ├── EngineDied              the worker ended; its requests are lost
+    ├── InternalFault           a mistake of ours; it cost one request
+    └── DaemonUnreachable       no daemon answers at that address
+
+A message states the fact with its values; ``hint`` is one sentence on what to do next. They are never one string.
+"""
+
+from __future__ import annotations
+
+
+class FoundryError(Exception):
+    """A deliberate error; ``hint`` says what to do, or is empty."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InvalidRequest(FoundryError):
+    """A request that cannot be obeyed. ``param`` is the field as the caller wrote it, such as ``messages[2].role``."""
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.param = param
+        self.code = code
+
+
+class ContextExceeded(InvalidRequest):
+    """The prompt leaves no room for a single new token."""
+
+    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens; the context of this model holds {context_length}, answer included",
+            param="messages",
+            code="context_length_exceeded",
+            hint="Shorten the messages, or drop the oldest turns.",
+        )
+
+
+class BadReference(FoundryError):
+    """A text that is no model reference."""
+
+
+class BadSetting(FoundryError):
+    """An environment variable or option whose value cannot be obeyed."""
+
+
+class ModelNotFound(FoundryError):
+    """Nothing installed answers to that name."""
+
+
+class NameTaken(FoundryError):
+    """An import under a name that exists already."""
+
+
+class SourceRejected(FoundryError):
+    """A folder that cannot become a model."""
+
+
+class NotAModel(SourceRejected):
+    """Not a Hugging Face model folder, or one that lacks a file we need."""
+
+
+class UnsupportedArchitecture(SourceRejected):
+    """A model family that the builder or the engine does not know."""
+
+
+class DamagedWeights(SourceRejected):
+    """A safetensors file that is truncated or contradicts itself."""
+
+
+class PickledWeights(SourceRejected):
+    """Weights in pickle files: reading them would run code from the folder."""
+
+
+class RemoteCode(SourceRejected):
+    """The folder asks for its own Python code to be run (``auto_map``)."""
+
+
+class BuildFailed(FoundryError):
+    """The conversion went wrong."""
+
+
+class ToolchainMissing(BuildFailed):
+    """Converting needs packages that are not installed."""
+
+
+class CheckFailed(BuildFailed):
+    """The converted model does not behave as its source."""
+
+
+class StorageFull(BuildFailed):
+    """There is no room on the disk, or a write failed."""
+
+
+class DamagedArtifact(FoundryError):
+    """An installed model whose files are not what its manifest says."""
+
+
+class EngineBusy(FoundryError):
+    """Too many requests wait already. ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, retry_after: int = 1, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
+
+
+class LoadFailed(FoundryError):
+    """The worker could not load the model."""
+
+
+class EngineDied(FoundryError):
+    """The worker process ended while it held the request."""
+
+
+class InternalFault(FoundryError):
+    """A mistake of ours, met while preparing one request."""
+
+
+class DaemonUnreachable(FoundryError):
+    """No foundry-lite daemon answers at that address."""

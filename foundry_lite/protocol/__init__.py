@@ -1,0 +1,1 @@
+"""The wire. Pure: JSON in, domain values inside, JSON out; one file an API."""

@@ -1,0 +1,54 @@
+"""OpenAI's error object, and the HTTP status of each of our errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from foundry_lite import errors
+from foundry_lite.errors import FoundryError, InvalidRequest
+
+# The first class that an error is an instance of decides: subclasses stand before their parents.
+_STATUSES: tuple[tuple[type[FoundryError], int, str], ...] = (
+    (errors.InvalidRequest, 400, "invalid_request_error"),
+    (errors.BadReference, 400, "invalid_request_error"),
+    (errors.ModelNotFound, 404, "invalid_request_error"),
+    (errors.NameTaken, 409, "invalid_request_error"),
+    (errors.SourceRejected, 422, "invalid_request_error"),
+    (errors.EngineBusy, 503, "server_error"),
+    (FoundryError, 500, "server_error"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """An error as the wire has it. ``retry_after`` is in seconds."""
+
+    status: int
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+    retry_after: int | None = None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+def reply_for(error: FoundryError) -> ErrorReply:
+    """Translate one of our errors."""
+    status, kind = next((status, kind) for cls, status, kind in _STATUSES if isinstance(error, cls))
+    message = f"{error.message}. {error.hint}" if error.hint else error.message
+    if isinstance(error, InvalidRequest):
+        return ErrorReply(status, message, kind, error.param, error.code)
+    if isinstance(error, errors.ModelNotFound | errors.BadReference):
+        return ErrorReply(status, message, kind, "model", "model_not_found" if status == 404 else None)
+    if isinstance(error, errors.EngineBusy):
+        return ErrorReply(status, message, kind, code="engine_busy", retry_after=error.retry_after)
+    return ErrorReply(status, message, kind, code=_code(error))
+
+
+def _code(error: FoundryError) -> str:
+    name = type(error).__name__
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")

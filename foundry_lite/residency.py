@@ -1,0 +1,163 @@
+"""Which models are loaded now: load once, keep while used, unload when idle or when room is needed.
+
+Confined to the event loop, so it needs no locks. Several requests for a model that is loading share one load; a load
+goes on when the request that began it leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+
+from foundry_lite import devices
+from foundry_lite.engine.engine import Engine, EngineOptions, Generation, load_engine
+from foundry_lite.errors import EngineBusy, FoundryError
+from foundry_lite.generation import GenerationRequest
+from foundry_lite.settings import Settings
+from foundry_lite.store.manifest import verify_sizes
+from foundry_lite.store.store import Artifact, Store
+
+log = logging.getLogger(__name__)
+
+_SWEEP_SECONDS = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Resident:
+    """One model in memory, or on its way there."""
+
+    artifact: Artifact
+    loading: asyncio.Task[Engine]
+    used: float = field(default_factory=time.monotonic)
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine once it is loaded."""
+        is_ready = self.loading.done() and not self.loading.cancelled() and self.loading.exception() is None
+        return self.loading.result() if is_ready else None
+
+    @property
+    def is_dead(self) -> bool:
+        return self.loading.done() and (self.engine is None or self.engine.died.is_set())
+
+    @property
+    def is_idle(self) -> bool:
+        return self.engine is not None and self.engine.open_requests == 0
+
+
+class Residency:
+    """The models in memory."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._residents: dict[str, Resident] = {}
+        self._sweeper = asyncio.create_task(self._sweep_forever())
+
+    @property
+    def residents(self) -> tuple[Resident, ...]:
+        """What is loaded or loading, oldest first."""
+        return tuple(self._residents.values())
+
+    async def begin(self, artifact: Artifact, request: GenerationRequest) -> Generation:
+        """Admit a request to a model, loading it first when it is not in memory.
+
+        Raises `EngineBusy` when the queue is full or nothing can be unloaded, `LoadFailed`, `InvalidRequest`.
+        """
+        engine = await self.engine(artifact)
+        return await engine.begin(request)
+
+    async def engine(self, artifact: Artifact) -> Engine:
+        """Return the model's engine, loading it when it is not in memory."""
+        resident = self._residents.get(artifact.identity)
+        if resident is None or resident.is_dead:
+            self._residents.pop(artifact.identity, None)
+            await self._make_room()
+            resident = self._residents.get(artifact.identity)  # somebody may have begun it while we made room
+        if resident is None:
+            resident = Resident(artifact, asyncio.create_task(self._load(artifact)))
+            self._residents[artifact.identity] = resident
+        resident.used = time.monotonic()
+        return await asyncio.shield(resident.loading)
+
+    async def close(self) -> None:
+        """Unload everything."""
+        self._sweeper.cancel()
+        for resident in self.residents:
+            await self._unload(resident, "shutdown")
+
+    async def _load(self, artifact: Artifact) -> Engine:
+        began = time.monotonic()
+        try:
+            verify_sizes(artifact.folder, artifact.manifest)
+            engine = await load_engine(artifact.folder, engine_options(self._settings, artifact))
+        except FoundryError as error:
+            log.error("failed to load %s: %s", artifact.ref, error.message)
+            raise
+        seconds, resident_mb = time.monotonic() - began, (devices.resident_memory_bytes(engine.pid) or 0) / 1e6
+        log.info("loaded %s seconds=%.2f rss_mb=%.0f pid=%d", artifact.ref, seconds, resident_mb, engine.pid)
+        return engine
+
+    async def _make_room(self) -> None:
+        for resident in self.residents:
+            if resident.is_dead:
+                await self._unload(resident, "died")
+        while len(self._residents) >= self._settings.max_loaded:
+            idle = [one for one in self.residents if one.is_idle]
+            if not idle:
+                raise EngineBusy(
+                    f"{len(self._residents)} models are loaded and in use, the limit is {self._settings.max_loaded}",
+                    hint="Try again in a moment, or raise FOUNDRY_LITE_MAX_LOADED.",
+                )
+            await self._unload(min(idle, key=lambda one: one.used), "room")
+
+    async def _unload(self, resident: Resident, reason: str) -> None:
+        self._residents.pop(resident.artifact.identity, None)
+        if not resident.loading.done():
+            resident.loading.cancel()
+            await asyncio.wait({resident.loading})
+        engine = resident.engine
+        if engine is not None:
+            await engine.close()
+            log.info("unloaded %s reason=%s", resident.artifact.ref, reason)
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            for resident in self.residents:
+                if not resident.is_idle:
+                    if not resident.is_dead:
+                        resident.used = time.monotonic()
+                    continue
+                if reason := self._reason_to_unload(resident):
+                    await self._unload(resident, reason)
+
+    def _reason_to_unload(self, resident: Resident) -> str | None:
+        if resident.is_dead:
+            return "died"
+        keep_alive = self._settings.keep_alive.total_seconds()
+        if keep_alive and time.monotonic() - resident.used > keep_alive:
+            return "idle"
+        return None if self._is_current(resident.artifact) else "replaced"
+
+    def _is_current(self, artifact: Artifact) -> bool:
+        try:
+            return self._store.resolve(artifact.ref).identity == artifact.identity
+        except FoundryError:
+            return False
+
+
+def engine_options(settings: Settings, artifact: Artifact) -> EngineOptions:
+    """Return how to run an artifact here: the machine's and the user's limits, the model's own sampling defaults."""
+    defaults = artifact.card().defaults
+    return EngineOptions(
+        threads=settings.threads,
+        slots=settings.slots,
+        queue=settings.queue,
+        context_length=settings.context_length,
+        temperature=defaults.temperature,
+        top_p=defaults.top_p,
+        top_k=defaults.top_k,
+    )

@@ -1,0 +1,111 @@
+"""``POST /v1/chat/completions``: decode, load, admit, and write what comes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from foundry_lite.catalog.reference import parse_reference
+from foundry_lite.engine.engine import Generation
+from foundry_lite.errors import FoundryError
+from foundry_lite.generation import Delta
+from foundry_lite.protocol import sse
+from foundry_lite.protocol.chat import ChatCall, ChatWriter, decode_chat
+from foundry_lite.protocol.errors import reply_for
+from foundry_lite.residency import Residency
+from foundry_lite.server.answers import EventStream, json_answer, unless_gone
+from foundry_lite.server.bodies import read_body
+from foundry_lite.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class ChatEndpoint:
+    """The handler; it owns nothing."""
+
+    def __init__(self, store: Store, residency: Residency) -> None:
+        self._store = store
+        self._residency = residency
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer one chat completion; what can be refused is refused before a stream begins."""
+        call = decode_chat(await read_body(request))
+        artifact = self._store.resolve(parse_reference(call.model))
+        generation = await unless_gone(request, self._residency.begin(artifact, call.request))
+        writer = ChatWriter(str(artifact.ref))
+        exchange = Exchange(writer, generation, str(artifact.ref))
+        if call.streams:
+            return EventStream(exchange.events(call), exchange.end)
+        try:
+            return json_answer(writer.completion(await unless_gone(request, exchange.collect())))
+        finally:
+            exchange.end()
+
+
+class Exchange:
+    """One admitted generation on its way out; `end` must be called, and cancels it if it has not ended by itself."""
+
+    def __init__(self, writer: ChatWriter, generation: Generation, model: str) -> None:
+        self._writer = writer
+        self._generation = generation
+        self._model = model
+        self._began = time.monotonic()
+        self._first: float | None = None
+        self._tokens = 0
+        self._outcome = "cancelled"
+
+    async def collect(self) -> list[Delta]:
+        """Wait for the whole answer."""
+        deltas: list[Delta] = []
+        try:
+            async for batch in self._generation.batches():
+                self._note(batch)
+                deltas += batch
+        except FoundryError as error:
+            self._outcome = type(error).__name__
+            raise
+        return deltas
+
+    async def events(self, call: ChatCall) -> AsyncIterator[bytes]:
+        """Yield the events; an error in mid-stream is an event of its own, and the last."""
+        last = Delta()
+        try:
+            yield sse.event(self._writer.opening())
+            async for batch in self._generation.batches():
+                self._note(batch)
+                last = batch[-1]
+                chunks = [chunk for delta in batch for chunk in self._writer.chunks(delta)]
+                if chunks:
+                    yield b"".join(map(sse.event, chunks))
+            if call.includes_usage:
+                yield sse.event(self._writer.closing(last.usage))
+            yield sse.DONE
+        except FoundryError as error:
+            self._outcome = type(error).__name__
+            yield sse.event(reply_for(error).body)
+
+    def _note(self, batch: list[Delta]) -> None:
+        if self._first is None:
+            self._first = time.monotonic()
+        self._tokens += sum(delta.tokens for delta in batch)
+        self._outcome = batch[-1].finish or self._outcome
+
+    def end(self) -> None:
+        """Free what the generation holds, and write the request's line into the log."""
+        self._generation.close()
+        ended = time.monotonic()
+        first = self._first or ended
+        log.info(
+            "finished request=%s model=%s prompt_tokens=%d new_tokens=%d ttft_ms=%.0f tokens_per_s=%.1f finish=%s",
+            self._writer.id,
+            self._model,
+            self._generation.prompt_tokens,
+            self._tokens,
+            (first - self._began) * 1e3,
+            (self._tokens - 1) / (ended - first) if self._tokens > 1 else 0.0,
+            self._outcome,
+        )

@@ -1,0 +1,67 @@
+"""The process that listens: composes settings, store and application, and runs them until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from foundry_lite.errors import BadSetting
+from foundry_lite.server.app import create_app
+from foundry_lite.settings import Settings
+from foundry_lite.store.store import Store
+
+_GRACE_SECONDS = 3  # streams that still run when we are told to stop
+
+
+def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; call ``on_ready`` with the base URL once the port is open.
+
+    Raises `BadSetting` when the address cannot be bound.
+    """
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
+    listener = _bind(settings.host, settings.port)
+    host, port = listener.getsockname()[:2]
+    config = uvicorn.Config(
+        create_app(Store(settings.home), settings),
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_keep_alive=75,
+        lifespan="on",
+    )
+    server = _Announcing(config, lambda: on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}"))
+    asyncio.run(server.serve(sockets=[listener]))
+
+
+class _Announcing(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Bind before anything is loaded, so that a second daemon is refused at once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        raise BadSetting(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            hint="Is a daemon running already? Choose another --port, or stop it.",
+        ) from error
+    listener.set_inheritable(True)
+    return listener

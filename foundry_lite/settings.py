@@ -1,0 +1,105 @@
+"""What a user can set, and the only place that reads the environment.
+
+Every field is an environment variable: ``FOUNDRY_LITE_`` and the field's name in capitals. docs/configuration.md has
+a heading for each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from foundry_lite.errors import BadSetting
+
+_PREFIX = "FOUNDRY_LITE_"
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError("must not be negative")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise ValueError("must be from 0 to 65535")
+    return number
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("must be at least 1")
+    return number
+
+
+def _seconds(text: str) -> timedelta:
+    seconds = float(text)
+    if not 0 <= seconds < 10**9:
+        raise ValueError("must be a number of seconds from 0 up")
+    return timedelta(seconds=seconds)
+
+
+def _level(text: str) -> str:
+    if text.lower() not in {"debug", "info", "warning", "error"}:
+        raise ValueError("must be debug, info, warning or error")
+    return text.lower()
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _parsed_by(parse: Callable[[str], Any], default: Any) -> Any:
+    return field(default=default, metadata={"parse": parse})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One daemon's or one command's settings."""
+
+    home: Path = field(
+        default_factory=lambda: platformdirs.user_data_path("foundry-lite", appauthor=False), metadata={"parse": Path}
+    )
+    host: str = _parsed_by(str, "127.0.0.1")
+    port: int = _parsed_by(_port, 5273)
+    allowed_hosts: tuple[str, ...] = _parsed_by(_names, ())
+    log_level: str = _parsed_by(_level, "info")
+    keep_alive: timedelta = _parsed_by(_seconds, timedelta(minutes=10))  # an idle model is unloaded; 0: never
+    max_loaded: int = _parsed_by(_positive, 3)  # models in memory at once
+    slots: int = _parsed_by(_positive, 16)  # requests a model decodes together
+    queue: int = _parsed_by(_whole, 256)  # requests that may wait for a slot
+    context_length: int = _parsed_by(_positive, 4096)  # tokens a slot holds at most; the model's own limit if smaller
+    threads: int = _parsed_by(_whole, 0)  # 0: the cores this process may use
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from ``environment`` (default: this process's).
+
+    Raises `BadSetting` naming the variable.
+    """
+    environment = os.environ if environment is None else environment
+    given: dict[str, Any] = {}
+    for one in fields(Settings):
+        name = _PREFIX + one.name.upper()
+        text = environment.get(name)
+        if text is None or text == "":
+            continue
+        try:
+            given[one.name] = one.metadata["parse"](text)
+        except ValueError as error:
+            raise BadSetting(f"{name}={text!r}: {error}", hint="docs/configuration.md lists the settings.") from error
+    return Settings(**given)
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """Return this process's environment with ``extra`` on top, for a subprocess."""
+    return {**os.environ, **extra}

@@ -1,0 +1,1 @@
+"""Where artifacts are. The disk is the state."""

@@ -1,0 +1,132 @@
+"""An artifact's manifest: which files it has, from what they were built, by which recipe and tools."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from foundry_lite.catalog.recipe import Recipe
+from foundry_lite.errors import DamagedArtifact
+
+MANIFEST = "manifest.json"
+_SCHEMA = 1
+_CHUNK = 1 << 20
+_AGAIN = "Import the model again with --force."
+
+
+class FileEntry(Struct, frozen=True):
+    """One file of an artifact or a source; ``path`` is relative, with forward slashes."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class Source(Struct, frozen=True):
+    """What an artifact was built from. ``location`` is the path or name the user gave."""
+
+    kind: str
+    location: str
+    architecture: str
+    parameters: int
+    files: tuple[FileEntry, ...]
+
+
+class Check(Struct, frozen=True):
+    """One thing that was verified before the artifact was committed; ``value`` is its figure."""
+
+    name: str
+    value: float
+    threshold: float
+    samples: int
+
+
+class Manifest(Struct, frozen=True):
+    """The record beside the files; with it, an artifact can be verified and built again."""
+
+    schema: int
+    name: str
+    variant: str
+    created: str
+    source: Source
+    recipe: Recipe
+    versions: dict[str, str]
+    checks: tuple[Check, ...]
+    files: tuple[FileEntry, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(entry.size_bytes for entry in self.files)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest into the artifact's folder."""
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read an artifact's manifest. Raises `DamagedArtifact`."""
+    try:
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    except (OSError, msgspec.DecodeError) as error:
+        raise DamagedArtifact(f"{folder.name}/{MANIFEST}: {error}", hint=_AGAIN) from error
+    if manifest.schema != _SCHEMA:
+        raise DamagedArtifact(f"{folder.name}/{MANIFEST}: schema {manifest.schema}, this version reads {_SCHEMA}")
+    return manifest
+
+
+def new_manifest(
+    folder: Path, name: str, source: Source, recipe: Recipe, *, versions: dict[str, str], checks: tuple[Check, ...]
+) -> Manifest:
+    """Describe the files that lie in ``folder`` now."""
+    return Manifest(
+        schema=_SCHEMA,
+        name=name,
+        variant=recipe.variant,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        source=source,
+        recipe=recipe,
+        versions=versions,
+        checks=checks,
+        files=digest_files(folder),
+    )
+
+
+def digest_files(folder: Path) -> tuple[FileEntry, ...]:
+    """Hash every file below ``folder``, the manifest itself left out, in the order of their paths."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)
+    return tuple(FileEntry(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path)) for path in files)
+
+
+def verify_sizes(folder: Path, manifest: Manifest) -> None:
+    """Compare the sizes of the files with the manifest: what can be done at each load. Raises `DamagedArtifact`."""
+    for entry in manifest.files:
+        path = folder / entry.path
+        size = path.stat().st_size if path.is_file() else None
+        if size != entry.size_bytes:
+            found = "is missing" if size is None else f"has {size} bytes, not {entry.size_bytes}"
+            raise DamagedArtifact(f"{manifest.name}:{manifest.variant}: {entry.path} {found}", hint=_AGAIN)
+
+
+def verify_digests(folder: Path, manifest: Manifest) -> None:
+    """Compare every file's sha256 with the manifest. Raises `DamagedArtifact` for the first that differs."""
+    verify_sizes(folder, manifest)
+    for entry in manifest.files:
+        if sha256_of(folder / entry.path) != entry.sha256:
+            raise DamagedArtifact(
+                f"{manifest.name}:{manifest.variant}: the content of {entry.path} has changed since the import",
+                hint=_AGAIN,
+            )
+
+
+def sha256_of(path: Path) -> str:
+    """Return the file's sha256 in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

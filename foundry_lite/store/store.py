@@ -1,0 +1,228 @@
+"""The local store: which artifacts there are, where they lie, and how one appears or goes.
+
+    <home>/models/<name>/<variant>/     manifest.json, card.toml, model.onnx, tokenizer.json, …
+    <home>/staging/<name>-<pid>-<n>/    being built; whatever lies here is not a model, and may be removed
+
+    foundry_lite/embedded/<name>/<variant>/   the models that come with the package: read-only, same layout
+
+A model appears by one rename out of ``staging`` and goes by one rename back into it, so a reader never sees half of
+one. Nothing is cached: every question is asked of the disk.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from foundry_lite.catalog.card import Card, read_card
+from foundry_lite.catalog.reference import ModelRef
+from foundry_lite.devices import process_exists
+from foundry_lite.errors import FoundryError, ModelNotFound, NameTaken, StorageFull
+from foundry_lite.store.manifest import Manifest, read_manifest
+
+EMBEDDED = Path(__file__).parent.parent / "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One installed variant of a model: a folder that the engine can load."""
+
+    folder: Path
+    manifest: Manifest
+    is_embedded: bool
+
+    @property
+    def ref(self) -> ModelRef:
+        return ModelRef(self.manifest.name, self.manifest.variant)
+
+    @property
+    def identity(self) -> str:
+        """Changes whenever the model under this name is another one."""
+        return f"{self.ref} {self.manifest.created} {self.folder}"
+
+    def card(self) -> Card:
+        return read_card(self.folder / "card.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A folder in the store that should be a model and is not."""
+
+    folder: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A staging folder. ``is_live`` when the process that made it still runs."""
+
+    folder: Path
+    size_bytes: int
+    is_live: bool
+    modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What `Store.remove` would remove: look at it before you do it."""
+
+    name: str
+    artifacts: tuple[Artifact, ...]
+    folder: Path
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(artifact.manifest.size_bytes for artifact in self.artifacts)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All that the store holds, good and bad."""
+
+    artifacts: tuple[Artifact, ...]
+    damages: tuple[Damage, ...]
+    leftovers: tuple[Leftover, ...]
+
+
+class Store:
+    """Artifacts on disk, the user's own before the embedded ones."""
+
+    def __init__(self, home: Path, embedded: Path = EMBEDDED) -> None:
+        self._models = home / "models"
+        self._staging = home / "staging"
+        self._embedded = embedded
+
+    def scan(self) -> Listing:
+        """Look at everything; a damaged model is reported, never raised."""
+        artifacts: list[Artifact] = []
+        damages: list[Damage] = []
+        for folder in self._variant_folders():
+            try:
+                artifacts.append(self._read(folder))
+            except FoundryError as error:
+                damages.append(Damage(folder, error.message))
+        return Listing(tuple(artifacts), tuple(damages), tuple(self._leftovers()))
+
+    def resolve(self, ref: ModelRef) -> Artifact:
+        """Find the artifact for a reference; without a variant, the newest of that name.
+
+        Raises `ModelNotFound`, or `DamagedArtifact` when it is there and cannot be read.
+        """
+        folders = [folder for folder in self._variant_folders(ref.name) if ref.variant in (None, folder.name)]
+        artifacts = [self._read(folder) for folder in folders]
+        if not artifacts:
+            raise self._not_found(ref)
+        return max(artifacts, key=lambda one: one.manifest.created)
+
+    def holds(self, name: str) -> bool:
+        """Say whether a model of that name is installed or embedded."""
+        return (self._models / name).exists() or (self._embedded / name).exists()
+
+    def begin_staging(self, name: str) -> Path:
+        """Make a new, empty staging folder that carries this process's number. Raises `StorageFull`."""
+        for attempt in range(1000):
+            folder = self._staging / f"{name}-{os.getpid()}-{attempt}"
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise StorageFull(f"cannot write to {self._staging}: {error.strerror}") from error
+            return folder
+        raise StorageFull(f"{self._staging} is full of left-over folders", hint="Run 'foundry-lite rm --leftovers'.")
+
+    def commit(self, staged: Path, name: str, *, replace: bool) -> None:
+        """Make the staged model folder visible as ``name`` by one rename.
+
+        Raises `NameTaken` if the name exists and ``replace`` is false. With ``replace`` the old model is first
+        renamed away; should the second rename fail, it is put back.
+        """
+        target = self._models / name
+        self._models.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            staged.rename(target)
+            return
+        if not replace:
+            raise name_taken(name)
+        old = staged.with_name(staged.name + ".replaced")
+        target.rename(old)
+        try:
+            staged.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+    def plan_removal(self, ref: ModelRef) -> Removal:
+        """Say what removing a model, or one variant of it, would remove. Raises `ModelNotFound`."""
+        folder = self._models / ref.name if ref.variant is None else self._models / ref.name / ref.variant
+        if not folder.is_dir():
+            if (self._embedded / ref.name).is_dir():
+                raise ModelNotFound(
+                    f"{ref} comes with foundry-lite and cannot be removed", hint="Only imported models can be removed."
+                )
+            raise self._not_found(ref)
+        inside = [one for one in self._variant_folders(ref.name) if one.is_relative_to(folder)]
+        return Removal(str(ref), tuple(self._readable(inside)), folder)
+
+    def remove(self, removal: Removal) -> None:
+        """Remove what was planned: one rename into staging, and only then the files."""
+        self._staging.mkdir(parents=True, exist_ok=True)
+        grave = self.begin_staging(removal.name.replace(":", "--"))
+        removal.folder.rename(grave / "removed")
+        if removal.folder.parent != self._models:
+            with suppress(OSError):  # not empty: other variants stay
+                removal.folder.parent.rmdir()
+        shutil.rmtree(grave, ignore_errors=True)
+
+    def remove_leftovers(self) -> tuple[Leftover, ...]:
+        """Remove staging folders whose process has ended, and return them."""
+        dead = tuple(leftover for leftover in self._leftovers() if not leftover.is_live)
+        for leftover in dead:
+            shutil.rmtree(leftover.folder, ignore_errors=True)
+        return dead
+
+    def _variant_folders(self, name: str = "*") -> Iterator[Path]:
+        own = {path.name for path in self._models.glob(name) if path.is_dir()}
+        for root in (self._models, self._embedded):
+            for model in sorted(root.glob(name)):
+                if model.is_dir() and (root == self._models or model.name not in own):
+                    yield from sorted(path for path in model.iterdir() if path.is_dir())
+
+    def _read(self, folder: Path) -> Artifact:
+        return Artifact(folder, read_manifest(folder), folder.is_relative_to(self._embedded))
+
+    def _readable(self, folders: list[Path]) -> Iterator[Artifact]:
+        for folder in folders:
+            with suppress(FoundryError):
+                yield self._read(folder)
+
+    def _leftovers(self) -> Iterator[Leftover]:
+        if not self._staging.is_dir():
+            return
+        for folder in sorted(self._staging.iterdir()):
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            modified = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+            yield Leftover(folder, size, _is_live(folder.name), modified)
+
+    def _not_found(self, ref: ModelRef) -> ModelNotFound:
+        names = [name for one in self.scan().artifacts for name in (one.ref.name, str(one.ref))]
+        close = difflib.get_close_matches(str(ref), names, n=1)
+        guess = f"Did you mean {close[0]}? " if close else ""
+        return ModelNotFound(f"no model is called '{ref}'", hint=f"{guess}'foundry-lite list' shows all.")
+
+
+def name_taken(name: str) -> NameTaken:
+    """Return the error for an import under a name that exists."""
+    return NameTaken(f"a model is called '{name}' already", hint="Choose another --name, or replace it with --force.")
+
+
+def _is_live(name: str) -> bool:
+    parts = name.removesuffix(".replaced").rsplit("-", 2)
+    return len(parts) == 3 and parts[1].isdigit() and process_exists(int(parts[1]))
