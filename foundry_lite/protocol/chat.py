@@ -130,7 +130,7 @@ class _ChatBody(Struct, forbid_unknown_fields=True):
     max_completion_tokens: _Count | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), lt=2**63)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: _StopString | Annotated[list[_StopString], Meta(max_length=4)] | None = None
     tools: Annotated[list[_Tool], Meta(max_length=128)] | None = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,8 +26,6 @@ from foundry_lite.server.chat import ChatEndpoint
 from foundry_lite.server.guards import Guards, body_too_large
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Artifact, Store
-
-log = logging.getLogger(__name__)
 
 
 class Daemon:
@@ -144,6 +141,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return error_answer(ErrorReply(error.status_code, message, "invalid_request_error"))
 
 
-async def _mistake(_request: Request, error: Exception) -> Response:
-    log.error("a request failed on a mistake of ours", exc_info=error)
+async def _mistake(_request: Request, _error: Exception) -> Response:
+    # starlette raises the error again after this answer, and uvicorn logs it with its traceback
     return error_answer(ErrorReply(500, "foundry-lite made a mistake; its log has the details", "server_error"))

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from foundry_lite.catalog.reference import parse_reference
 from foundry_lite.engine.engine import Generation
 from foundry_lite.errors import FoundryError
-from foundry_lite.generation import Delta
+from foundry_lite.generation import Delta, Timings
 from foundry_lite.protocol import sse
 from foundry_lite.protocol.chat import ChatCall, ChatWriter, decode_chat
 from foundry_lite.protocol.errors import reply_for
@@ -33,11 +33,12 @@ class ChatEndpoint:
 
     async def __call__(self, request: Request) -> Response:
         """Answer one chat completion; what can be refused is refused before a stream begins."""
+        began = time.monotonic()
         call = decode_chat(await read_body(request))
         artifact = self._store.resolve(parse_reference(call.model))
         generation = await unless_gone(request, self._residency.begin(artifact, call.request))
         writer = ChatWriter(str(artifact.ref))
-        exchange = Exchange(writer, generation, str(artifact.ref))
+        exchange = Exchange(writer, generation, str(artifact.ref), began)
         if call.streams:
             return EventStream(exchange.events(call), exchange.end)
         try:
@@ -49,13 +50,14 @@ class ChatEndpoint:
 class Exchange:
     """One admitted generation on its way out; `end` must be called, and cancels it if it has not ended by itself."""
 
-    def __init__(self, writer: ChatWriter, generation: Generation, model: str) -> None:
+    def __init__(self, writer: ChatWriter, generation: Generation, model: str, began: float) -> None:
         self._writer = writer
         self._generation = generation
         self._model = model
-        self._began = time.monotonic()
+        self._began = began
         self._first: float | None = None
         self._tokens = 0
+        self._timings: Timings | None = None
         self._outcome = "cancelled"
 
     async def collect(self) -> list[Delta]:
@@ -93,19 +95,20 @@ class Exchange:
             self._first = time.monotonic()
         self._tokens += sum(delta.tokens for delta in batch)
         self._outcome = batch[-1].finish or self._outcome
+        self._timings = batch[-1].timings
 
     def end(self) -> None:
         """Free what the generation holds, and write the request's line into the log."""
         self._generation.close()
-        ended = time.monotonic()
-        first = self._first or ended
+        ttft = (self._first or time.monotonic()) - self._began
+        decode = self._timings.decode if self._timings else 0.0
         log.info(
             "finished request=%s model=%s prompt_tokens=%d new_tokens=%d ttft_ms=%.0f tokens_per_s=%.1f finish=%s",
             self._writer.id,
             self._model,
             self._generation.prompt_tokens,
             self._tokens,
-            (first - self._began) * 1e3,
-            (self._tokens - 1) / (ended - first) if self._tokens > 1 else 0.0,
+            ttft * 1e3,
+            (self._tokens - 1) / decode if decode else 0.0,
             self._outcome,
         )
