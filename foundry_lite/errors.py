@@ -3,6 +3,7 @@
     FoundryError
     ├── InvalidRequest          a request that cannot be obeyed; names the field
     │   └── ContextExceeded     the prompt does not fit the context
+    ├── RequestTooLarge         a body beyond the limit
     ├── BadReference            a text that is no model reference
     ├── BadSetting              an environment variable that cannot be obeyed
     ├── ModelNotFound           nothing installed answers to that name
@@ -58,6 +59,10 @@ class ContextExceeded(InvalidRequest):
             code="context_length_exceeded",
             hint="Shorten the messages, or drop the oldest turns.",
         )
+
+
+class RequestTooLarge(FoundryError):
+    """A request whose body is beyond the limit."""
 
 
 class BadReference(FoundryError):

@@ -18,7 +18,7 @@ from foundry_lite.errors import DamagedWeights, NotAModel, PickledWeights, Remot
 from foundry_lite.store.manifest import FileEntry, Source, sha256_of
 
 # Families whose graph is a plain decoder with GroupQueryAttention, each converted and compared with transformers in
-# tests/integration/test_import_families.py.
+# tests/integration/test_import.py.
 ARCHITECTURES = (
     "GraniteForCausalLM",
     "LlamaForCausalLM",

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from foundry_lite.build.pipeline import STEPS, Order, StepReport, build
+from foundry_lite.build.quality import WORTH_A_WARNING
 from foundry_lite.catalog.recipe import BLOCK_SIZES, Precision, recipe_for
 from foundry_lite.catalog.reference import parse_reference
 from foundry_lite.cli.options import JsonOption
@@ -48,6 +49,12 @@ def import_(
         output.json({"model": str(artifact.ref), "size_bytes": artifact.manifest.size_bytes, "checks": check})
         return
     output.line(f"installed {artifact.ref}, {megabytes(artifact.manifest.size_bytes)} MB")
+    for check in artifact.manifest.checks:
+        if check.value < WORTH_A_WARNING:
+            output.talk(
+                f"warning: only {check.value:.1%} of the next-token choices are the source's; "
+                "measure it on your own data, or import with a smaller --block-size or --precision int8"
+            )
     output.talk(f"hint: foundry-lite run {name}")
 
 

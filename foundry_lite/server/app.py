@@ -21,9 +21,8 @@ from foundry_lite.protocol.errors import ErrorReply, reply_for
 from foundry_lite.protocol.models import ModelEntry, write_model, write_models
 from foundry_lite.residency import Residency, Resident
 from foundry_lite.server.answers import ClientGone, error_answer, json_answer
-from foundry_lite.server.bodies import BodyTooLarge
 from foundry_lite.server.chat import ChatEndpoint
-from foundry_lite.server.guards import Guards, body_too_large
+from foundry_lite.server.guards import Guards
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Artifact, Store
 
@@ -122,8 +121,6 @@ def _answer(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
-        except BodyTooLarge:
-            return error_answer(body_too_large())
         except FoundryError as error:
             return error_answer(reply_for(error))
         except ClientGone:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
-from foundry_lite.errors import FoundryError
-from foundry_lite.server.guards import LARGEST_BODY
+from foundry_lite.errors import RequestTooLarge
 
-
-class BodyTooLarge(FoundryError):
-    """A body without a declared length went beyond the limit."""
+LARGEST_BODY = 16 << 20  # bytes
+_PATIENCE = 8  # times the limit: what is read and thrown away, so that the client gets to read the refusal
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the whole body. Raises `BodyTooLarge`."""
+    """Return the whole body. Raises `RequestTooLarge`."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > LARGEST_BODY:
-            raise BodyTooLarge("the body is too large")
-        chunks.append(chunk)
+        if size > LARGEST_BODY * _PATIENCE:
+            break
+        if size <= LARGEST_BODY:
+            chunks.append(chunk)
+    if size > LARGEST_BODY:
+        raise RequestTooLarge(f"the body is larger than {LARGEST_BODY >> 20} MiB", hint="Send a shorter conversation.")
     return b"".join(chunks)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 
@@ -36,7 +38,10 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         lifespan="on",
     )
     server = _Announcing(config, lambda: on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}"))
-    asyncio.run(server.serve(sockets=[listener]))
+    # uvicorn stops gracefully at either signal, and raises it again when all is done: that is a good end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        asyncio.run(server.serve(sockets=[listener]))
 
 
 class _Announcing(uvicorn.Server):

@@ -1,8 +1,8 @@
 """What every request passes before a handler sees it: pure ASGI, so that a stream costs nothing more.
 
 Loopback is not a trust boundary: any page in a browser can send requests to it. So the Host must be one of ours (DNS
-rebinding), a foreign Origin is refused (cross-site requests), a body must call itself JSON (the "simple" requests that
-browsers send without asking), and must have a bounded size.
+rebinding), a foreign Origin is refused (cross-site requests), and a body must call itself JSON (the "simple" requests
+that browsers send without asking).
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from foundry_lite.protocol.errors import ErrorReply
 from foundry_lite.server.answers import error_answer
-
-LARGEST_BODY = 16 << 20  # bytes
 
 
 class Guards:
@@ -48,19 +46,11 @@ class Guards:
             return None
         if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
             return _refuse(415, "the body must be JSON", "Send the header 'content-type: application/json'.")
-        length = headers.get("content-length")
-        if length is not None and length.isdigit() and int(length) > LARGEST_BODY:
-            return body_too_large()
         return None
 
     def _is_ours(self, netloc: str) -> bool:
         name = urlsplit(f"//{netloc}").hostname or ""
         return name in self._allowed or _is_loopback(name)
-
-
-def body_too_large() -> ErrorReply:
-    """Return the refusal of a body beyond the limit."""
-    return _refuse(413, f"the body is larger than {LARGEST_BODY >> 20} MiB", "Send a shorter conversation.")
 
 
 def _is_loopback(name: str) -> bool:

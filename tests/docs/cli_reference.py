@@ -1,0 +1,30 @@
+"""docs/cli.md holds the ``--help`` of every command verbatim; ``python -m tests.docs.cli_reference`` writes it."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from tests.support import ROOT, cli
+
+PAGE = ROOT / "docs" / "cli.md"
+COMMANDS = ("serve", "run", "import", "list", "show", "rm", "ps", "bench")
+
+
+def render(page: str) -> str:
+    """Return the page with every help text as the commands print it now."""
+    for command in COMMANDS:
+        shown = cli(Path(tempfile.gettempdir()), command, "--help", COLUMNS="100", TERM="dumb").stdout
+        text = re.sub(r"python3? -m foundry_lite\.cli\.main", "foundry-lite", shown)
+        block = f"```text\n{text.strip()}\n```"
+        page, count = re.subn(
+            rf"(?<=<!-- help: {command} -->\n)```text\n.*?\n```", lambda _match, block=block: block, page, flags=re.S
+        )
+        if count != 1:
+            raise ValueError(f"docs/cli.md has no block for {command}")
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

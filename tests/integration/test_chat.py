@@ -1,0 +1,156 @@
+"""Chat completions through the official client, a real daemon and a real (tiny) model."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+import openai
+import pytest
+
+from tests.support import Daemon
+from tests.tiny_model import ALPHABET
+
+
+def ask(client: openai.OpenAI, model: str = "alphabet", **options: Any) -> Any:
+    return client.chat.completions.create(model=model, messages=[{"role": "user", "content": "hi"}], **options)
+
+
+def refused(daemon: Daemon, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
+    request = urllib.request.Request(
+        f"{daemon.url}/v1/chat/completions", body, {"content-type": "application/json", **headers}
+    )
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=30)
+    with caught.value as response:
+        return response.code, json.load(response)["error"]
+
+
+def test_an_answer_has_the_models_text_the_finish_and_exact_usage(client: openai.OpenAI) -> None:
+    answer = ask(client)
+    assert answer.choices[0].message.content == ALPHABET
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.model == "alphabet:cpu-fp32"
+    prompt = len("<>user\nhi<>\n<>assistant\n") - 3  # a control token stands for each "<>"
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (prompt, len(ALPHABET) + 1)
+
+
+def test_max_tokens_cuts_the_answer_and_says_length(client: openai.OpenAI) -> None:
+    for name in ("max_tokens", "max_completion_tokens"):
+        answer = ask(client, **{name: 3})
+        assert answer.choices[0].message.content == "abc"
+        assert answer.choices[0].finish_reason == "length"
+
+
+def test_a_stop_string_ends_the_answer_before_it_appears(client: openai.OpenAI) -> None:
+    answer = ask(client, stop=["xyz", "fgh"])
+    assert answer.choices[0].message.content == "abcde"
+    assert answer.choices[0].finish_reason == "stop"
+
+
+def test_a_stream_has_the_role_once_then_text_a_bare_finish_and_usage(client: openai.OpenAI) -> None:
+    chunks = list(ask(client, stream=True, stream_options={"include_usage": True}))
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert all(chunk.choices[0].delta.role is None for chunk in chunks[1:-1])
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == ALPHABET
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-2].choices[0].delta.content is None
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage.completion_tokens == len(ALPHABET) + 1
+    assert len({(chunk.id, chunk.created) for chunk in chunks}) == 1
+
+
+def test_a_stream_without_usage_ends_with_the_finish_chunk(client: openai.OpenAI) -> None:
+    chunks = list(ask(client, stream=True))
+    assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+def test_a_seed_repeats_a_sampled_answer(client: openai.OpenAI) -> None:
+    def sample(seed: int) -> str:
+        return str(ask(client, temperature=2.0, seed=seed, max_tokens=40).choices[0].message.content)
+
+    assert sample(1) == sample(1)
+    assert len({sample(seed) for seed in range(4)}) > 1
+
+
+def test_an_unknown_model_is_a_404_that_names_the_field(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        ask(client, model="alphabets")
+    assert caught.value.param == "model"
+    assert "Did you mean alphabet?" in caught.value.message
+
+
+def test_an_overlong_prompt_is_refused_with_openais_code(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="alphabet", messages=[{"role": "user", "content": "x" * 600}])
+    assert caught.value.code == "context_length_exceeded"
+    assert caught.value.param == "messages"
+
+
+def test_an_overlong_prompt_is_refused_before_a_stream_begins(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(model="alphabet", messages=[{"role": "user", "content": "x" * 600}], stream=True)
+
+
+def test_an_answer_may_fill_the_context_to_its_last_token(client: openai.OpenAI) -> None:
+    """The prompt leaves room for five tokens; a larger max_tokens is a bound that is kept."""
+    content = "x" * (512 - 5 - (len("<>user\n<>\n<>assistant\n") - 3))
+    answer = client.chat.completions.create(
+        model="alphabet", messages=[{"role": "user", "content": content}], max_tokens=500
+    )
+    assert answer.choices[0].message.content == "abcde"
+    assert answer.choices[0].finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("n", 2), ("logprobs", True), ("logit_bias", {"5": 1}), ("presence_penalty", 0.5), ("tool_choice", "required"),
+     ("response_format", {"type": "json_object"}), ("reasoning_effort", "low"), ("user", "me")],
+)  # fmt: skip
+def test_a_field_of_openais_that_is_not_supported_is_refused_by_name(daemon: Daemon, field: str, value: object) -> None:
+    body = {"model": "alphabet", "messages": [{"role": "user", "content": "hi"}], field: value}
+    status, error = refused(daemon, json.dumps(body).encode())
+    assert (status, error["param"], error["code"]) == (400, field, "unsupported_parameter")
+
+
+def test_malformed_json_and_wrong_types_are_400s_in_openais_shape(daemon: Daemon) -> None:
+    status, error = refused(daemon, b'{"model": ')
+    assert (status, error["code"]) == (400, "invalid_json")
+    wrong = {"model": "alphabet", "messages": [{"role": "user", "content": "hi"}, {"role": "king", "content": "hi"}]}
+    status, error = refused(daemon, json.dumps(wrong).encode())
+    assert (status, error["param"], error["type"]) == (400, "messages[1].role", "invalid_request_error")
+
+
+def test_a_body_that_is_not_json_or_too_large_is_refused(daemon: Daemon) -> None:
+    assert refused(daemon, b"{}", **{"content-type": "text/plain"})[0] == 415
+    status, error = refused(daemon, b" " * ((16 << 20) + 1))
+    assert status == 413
+    assert set(error) == {"message", "type", "param", "code"}
+
+
+def test_foreign_hosts_and_origins_are_refused(daemon: Daemon) -> None:
+    assert refused(daemon, b"{}", host="evil.example")[0] == 403
+    assert refused(daemon, b"{}", origin="https://evil.example")[0] == 403
+    assert refused(daemon, b"{}", origin="null")[0] == 403
+    status, error = refused(daemon, b"{}", origin="http://localhost:3000")
+    assert (status, error["param"]) == (400, "model")
+
+
+def test_an_unknown_route_and_a_wrong_method_answer_with_openais_error(daemon: Daemon) -> None:
+    for path, status in (("/v1/nothing", 404), ("/v1/chat/completions", 405)):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(daemon.url + path, timeout=30)
+        with caught.value as response:
+            assert response.code == status
+            assert json.load(response)["error"]["type"] == "invalid_request_error"
+
+
+def test_models_are_listed_and_found_by_id_and_alias(client: openai.OpenAI) -> None:
+    listed = {model.id for model in client.models.list()}
+    assert {"alphabet:cpu-fp32", "slow:cpu-fp32"} <= listed
+    assert client.models.retrieve("alphabet").id == "alphabet:cpu-fp32"
+    assert client.models.retrieve("alphabet:cpu-fp32").owned_by == "foundry-lite"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("nothing")
