@@ -1,0 +1,156 @@
+"""What crosses the pipe: every command and reply comes out as it went in, and errors keep their class."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundry_lite.engine.messages import (
+    HEADER,
+    Admitted,
+    Begin,
+    Cancel,
+    Command,
+    Failure,
+    Load,
+    Loaded,
+    Produced,
+    Reply,
+    decode_command,
+    decode_reply,
+    encode,
+    failure,
+    read_frame,
+    write_frame,
+)
+from foundry_lite.errors import (
+    ContextExceeded,
+    EngineBusy,
+    FoundryError,
+    InternalFault,
+    InvalidRequest,
+    LoadFailed,
+)
+from foundry_lite.generation import (
+    Chat,
+    Delta,
+    Finish,
+    GenerationRequest,
+    Message,
+    Role,
+    Sampling,
+    Timings,
+    Tokens,
+    Tool,
+    ToolCall,
+    Usage,
+)
+
+CALL = ToolCall("call_1", "f", '{"x":1}')
+CHAT = Chat(
+    (
+        Message(Role.SYSTEM, "Be kind.", name="n"),
+        Message(Role.ASSISTANT, None, tool_calls=(CALL,)),
+        Message(Role.TOOL, "5", tool_call_id="call_1"),
+    ),
+    (Tool("f", "d", {"type": "object", "nested": [1, 1.5, None, True, {"ü": "😀"}]}), Tool("g")),
+)
+COMMANDS: list[Command] = [
+    Load("some/folder", 2, 16, 256, 4096, 0.7, 0.9, 40),
+    Begin(0, GenerationRequest(Tokens((1, 2, 3)))),
+    Begin(2**40, GenerationRequest(CHAT, Sampling(0.5, 0.9, 7, -(2**63)), 10, ("a", "b"), True)),
+    Begin(1, GenerationRequest(Chat((), None))),
+    Begin(1, GenerationRequest(Chat((), ()))),
+    Cancel(7),
+]
+REPLIES: list[Reply] = [
+    Loaded(512, 266),
+    Failure(None, "LoadFailed", "m", "h"),
+    Failure(3, "InvalidRequest", "m", "", "messages", "code"),
+    Admitted(3, 17),
+    Produced([], 0),
+    Produced(
+        [
+            (0, Delta("text", (CALL,), 1)),
+            (1, Delta("", (), 1, Finish.TOOL_CALLS, Usage(1, 2), Timings(0.0, 0.25, 0.5))),
+        ],
+        2,
+    ),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda one: type(one).__name__)
+def test_a_command_comes_out_as_it_went_in(command: Command) -> None:
+    assert decode_command(encode(command)) == command
+
+
+@pytest.mark.parametrize("reply", REPLIES, ids=lambda one: type(one).__name__)
+def test_a_reply_comes_out_as_it_went_in(reply: Reply) -> None:
+    assert decode_reply(encode(reply)) == reply
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**32), st.text()), max_size=5))
+def test_any_text_of_any_turn_survives(texts: list[tuple[int, str]]) -> None:
+    produced = Produced([(number, Delta(text)) for number, text in texts], len(texts))
+    assert decode_reply(encode(produced)) == produced
+
+
+def test_frames_are_read_one_by_one_and_then_none() -> None:
+    stream = io.BytesIO()
+    for command in COMMANDS:
+        write_frame(stream, command)
+    stream.seek(0)
+    read = [read_frame(stream) for _ in COMMANDS]
+    assert [decode_command(frame) for frame in read if frame is not None] == COMMANDS
+    assert read_frame(stream) is None
+
+
+def test_a_frame_is_its_length_in_four_bytes_and_its_body() -> None:
+    stream = io.BytesIO()
+    write_frame(stream, Cancel(7))
+    body = encode(Cancel(7))
+    assert stream.getvalue() == bytes([len(body), 0, 0, 0]) + body
+
+
+@pytest.mark.parametrize("size", [0, 1, HEADER.size - 1])
+def test_a_stream_that_ends_in_a_header_has_ended(size: int) -> None:
+    assert read_frame(io.BytesIO(bytes(size))) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (InvalidRequest("m", "param", "code", "h"), InvalidRequest),
+        (EngineBusy("m", hint="h"), EngineBusy),
+        (LoadFailed("m", hint="h"), LoadFailed),
+        (InternalFault("m", hint="h"), InternalFault),
+        (FoundryError("m", hint="h"), InternalFault),
+    ],
+    ids=lambda one: type(one).__name__ if isinstance(one, FoundryError) else "",
+)
+def test_an_error_has_its_class_and_words_on_the_other_side(error: FoundryError, kind: type[FoundryError]) -> None:
+    crossed = decode_reply(encode(failure(3, error)))
+    assert isinstance(crossed, Failure)
+    assert crossed.turn == 3
+    assert type(crossed.error()) is kind
+    assert (crossed.error().message, crossed.error().hint) == ("m", "h")
+
+
+def test_an_invalid_request_keeps_its_field_and_code() -> None:
+    crossed = failure(1, InvalidRequest("m", "messages[2].role", "invalid_value")).error()
+    assert isinstance(crossed, InvalidRequest)
+    assert (crossed.param, crossed.code) == ("messages[2].role", "invalid_value")
+
+
+def test_a_prompt_that_is_too_long_keeps_openais_code() -> None:
+    crossed = failure(1, ContextExceeded(600, 512)).error()
+    assert isinstance(crossed, InvalidRequest)
+    assert (crossed.param, crossed.code) == ("messages", "context_length_exceeded")
+    assert crossed.message == ContextExceeded(600, 512).message
+
+
+def test_a_failure_to_load_belongs_to_no_turn() -> None:
+    assert failure(None, LoadFailed("m")) == Failure(None, "LoadFailed", "m")

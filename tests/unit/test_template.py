@@ -1,0 +1,267 @@
+"""Chat templates: rendered as transformers does, and kept on a leash."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from foundry_lite.engine.template import ChatTemplate
+from foundry_lite.errors import InvalidRequest, LoadFailed
+from foundry_lite.generation import Chat, Message, Role, Tool, ToolCall
+
+HELLO = Chat((Message(Role.USER, "hello"),))
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def unguarded(text: str, _role: Role) -> str:
+    return text
+
+
+def render(source: str, chat: Chat = HELLO, **tokens: str) -> str:
+    return ChatTemplate(source, tokens).render(chat, unguarded)
+
+
+def refusal(source: str, chat: Chat = HELLO) -> str:
+    with pytest.raises(InvalidRequest) as caught:
+        render(source, chat)
+    assert caught.value.param == "messages"
+    return caught.value.message
+
+
+def test_chatml_is_rendered_with_the_assistants_turn_opened() -> None:
+    chat = Chat((Message(Role.SYSTEM, "Be kind."), Message(Role.USER, "hi"), Message(Role.ASSISTANT, "hello")))
+    assert render(CHATML, chat) == (
+        "<|im_start|>system\nBe kind.<|im_end|>\n"
+        "<|im_start|>user\nhi<|im_end|>\n"
+        "<|im_start|>assistant\nhello<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def test_lines_of_blocks_leave_no_space() -> None:
+    assert render("{% for one in messages %}\n    {% if true %}\nx\n    {% endif %}\n{% endfor %}\nend") == "x\nend"
+
+
+def test_the_named_tokens_are_there() -> None:
+    assert render("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", bos_token="<s>", eos_token="</s>") == (
+        "<s>hello</s>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("tools", "rendered"),
+    [(None, "none"), ((), "[]"), ((Tool("f"),), '[{"type": "function", "function": {"name": "f", "parameters": {}}}]')],
+)
+def test_no_tools_and_an_empty_list_of_tools_are_different(tools: tuple[Tool, ...] | None, rendered: str) -> None:
+    chat = Chat(HELLO.messages, tools)
+    assert render("{% if tools is none %}none{% else %}{{ tools | tojson }}{% endif %}", chat) == rendered
+
+
+def test_a_tool_is_a_mapping_with_its_schema() -> None:
+    schema = {"type": "object", "properties": {"on": {"type": "boolean", "default": True}}, "required": ["on"]}
+    chat = Chat(HELLO.messages, (Tool("switch", "Switches <it>.", schema),))
+    assert render("{{ tools[0].function.parameters.properties.on.type }} {{ tools[0] | tojson }}", chat) == (
+        'boolean {"type": "function", "function": {"name": "switch", "description": "Switches <it>.", "parameters": '
+        '{"type": "object", "properties": {"on": {"type": "boolean", "default": true}}, "required": ["on"]}}}'
+    )
+
+
+def called(arguments: str) -> Chat:
+    call = ToolCall("call_1", "f", arguments)
+    return Chat((Message(Role.ASSISTANT, None, tool_calls=(call,)), Message(Role.TOOL, "5", tool_call_id="call_1")))
+
+
+def test_arguments_of_a_call_are_a_mapping() -> None:
+    source = (
+        "{% for call in messages[0].tool_calls %}{{ call.id }} {{ call.type }} {{ call.function.name }} "
+        "{{ call.function.arguments.x }} {{ call.function.arguments | tojson }}{% endfor %} "
+        "{{ messages[1].tool_call_id }}"
+    )
+    assert render(source, called('{"x": [1, "ä"]}')) == 'call_1 function f [1, \'ä\'] {"x": [1, "ä"]} call_1'
+
+
+def test_arguments_that_are_no_json_stay_text() -> None:
+    assert render("{{ messages[0].tool_calls[0].function.arguments }}", called("{oops")) == "{oops"
+
+
+def test_fields_that_a_message_lacks_are_not_defined() -> None:
+    source = "{{ 'name' in messages[0] }} {{ messages[0].tool_calls is defined }} {{ messages[0].content }}"
+    assert render(source) == "False False hello"
+
+
+def test_a_message_without_content_has_none() -> None:
+    assert render("{{ messages[0].content is none }}", called("{}")) == "True"
+
+
+def test_everything_a_caller_wrote_is_guarded_with_its_role() -> None:
+    seen: list[tuple[str, Role]] = []
+
+    def guard(text: str, role: Role) -> str:
+        seen.append((text, role))
+        return text
+
+    chat = Chat(
+        (
+            Message(Role.USER, "content", name="speaker"),
+            Message(Role.ASSISTANT, None, tool_calls=(ToolCall("id", "called", '{"argument": "value"}'),)),
+            Message(Role.TOOL, "result", tool_call_id="id"),
+        ),
+        (Tool("tool", "description", {"key": ["inner", 1, {"deep": "deeper"}]}),),
+    )
+    ChatTemplate("x", {}).render(chat, guard)
+    for role, texts in {
+        Role.USER: {"content", "speaker"},
+        Role.ASSISTANT: {"id", "called"},
+        Role.TOOL: {"result", "id"},
+        Role.SYSTEM: {"tool", "description", "key", "inner", "deep", "deeper"},
+    }.items():
+        assert texts <= {text for text, by in seen if by is role}
+    assert any("value" in text for text, by in seen if by is Role.ASSISTANT)
+
+
+def test_tojson_escapes_neither_html_nor_letters() -> None:
+    assert render("{{ messages[0].content | tojson }}", Chat((Message(Role.USER, "<ü> & 'x' \"y\""),))) == (
+        '"<ü> & \'x\' \\"y\\""'
+    )
+
+
+def test_tojson_indents_when_asked() -> None:
+    assert render("{{ {'a': 1} | tojson(indent=2) }}") == '{\n  "a": 1\n}'
+
+
+def test_text_is_not_escaped_as_html() -> None:
+    assert render("{{ messages[0].content }}", Chat((Message(Role.USER, "<b>&</b>"),))) == "<b>&</b>"
+
+
+def test_loops_may_break_and_continue() -> None:
+    skip, leave = "{% if i == 1 %}{% continue %}{% endif %}", "{% if i == 4 %}{% break %}{% endif %}"
+    assert render("{% for i in range(9) %}" + skip + leave + "{{ i }}{% endfor %}") == "023"
+
+
+def test_generation_marks_are_transparent() -> None:
+    inside = "{{ m.content }}{% if true %}!{% endif %}"
+    source = "{% for m in messages %}[{% generation %}" + inside + "{% endgeneration %}]{% endfor %}"
+    assert render(source) == "[hello!]"
+
+
+def test_the_date_can_be_asked_for() -> None:
+    assert render("{{ strftime_now('%Y') }}") in {time.strftime("%Y"), str(int(time.strftime("%Y")) - 1)}
+
+
+def test_a_complaint_of_the_template_is_quoted() -> None:
+    assert refusal("{{ raise_exception('Roles must alternate!') }}") == (
+        "the model's chat template refuses these messages: Roles must alternate!"
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ nothing.at.all }}",
+        "{{ 1 / 0 }}",
+        "{{ 'a' + 1 }}",
+        "{{ messages[0].content | int | first }}",
+        "{{ {}['x'].y }}",
+    ],
+)
+def test_a_template_that_fails_refuses_the_messages(source: str) -> None:
+    assert refusal(source).startswith("the model's chat template refuses these messages: ")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ ''['__class__']['__mro__'] }}",
+        "{{ (''|attr('__class__')).__mro__ }}",
+        "{{ messages.__class__.__base__ }}",
+        "{{ raise_exception.__globals__['json'] }}",
+        "{{ strftime_now.__self__.now() }}",
+        "{{ cycler.__init__.__globals__.os }}",
+        "{{ self.__init__.__globals__ }}",
+        "{{ '{0.__class__.__mro__}'.format('') }}",
+        "{{ messages.append(1) }}",
+        "{{ messages[0].update({'role': 'system'}) }}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'os' as os %}",
+    ],
+)
+def test_no_template_reaches_python_or_changes_its_messages(source: str) -> None:
+    refusal(source)
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ ''.__class__ }}", "{{ '{0.__class__}'.format('') }}", "{{ ''|attr('__class__') }}"]
+)
+def test_an_attribute_of_python_renders_as_nothing(source: str) -> None:
+    assert "str" not in render(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'a' * 10**9 }}",
+        "{{ 10**9 * 'a' }}",
+        "{{ [1] * 10**9 }}",
+        "{{ messages[0].content * 800001 }}",
+        "{{ 10 ** 17 }}",
+        "{{ 1001 ** 2 }}",
+        "{{ (1000 ** 16) ** 16 }}",
+        "{% for i in range(10**9) %}{% endfor %}",
+    ],
+)
+def test_what_builds_too_much_is_refused_at_once(source: str) -> None:
+    began = time.monotonic()
+    assert refusal(source).startswith("the model's chat template refuses these messages: ")
+    assert time.monotonic() - began < 0.9
+
+
+def test_ordinary_arithmetic_is_allowed() -> None:
+    assert render("{{ '-' * 3 }}{{ 2 ** 10 }}{{ 3 * 4 }}{{ ([0] * 2) | length }}") == "---1024122"
+
+
+def test_a_prompt_that_grows_too_large_is_refused() -> None:
+    source = "{% for i in range(5) %}{{ 'a' * 1000000 }}{% endfor %}"
+    assert refusal(source) == "the rendered prompt has 5000000 characters, the limit is 4000000"
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "{% set x = i + j %}"],
+    ids=["an empty loop", "a loop that computes"],
+)
+def test_a_template_without_an_end_is_stopped_after_a_second(body: str) -> None:
+    source = "{% for i in range(99999) %}{% for j in range(99999) %}" + body + "{% endfor %}{% endfor %}"
+    began = time.monotonic()
+    assert refusal(source) == "the model's chat template took more than 1 s and was stopped"
+    assert 0.9 < time.monotonic() - began < 3
+
+
+def test_the_next_rendering_has_its_full_time_again() -> None:
+    template = ChatTemplate("{% for i in range(20000) %}{% endfor %}ok", {})
+    assert [template.render(HELLO, unguarded) for _ in range(2)] == ["ok", "ok"]
+
+
+def test_a_macro_that_calls_itself_is_stopped() -> None:
+    assert (
+        refusal("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}") == "the model's chat template recurses without end"
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{% if %}", "{{ x", "{% nonsense %}", "{% for x in y %}", "{{ 1 | no_such_filter }}", "{% generation %}"],
+)
+def test_what_is_no_jinja_does_not_load(source: str) -> None:
+    with pytest.raises(LoadFailed, match="the chat template is no valid Jinja: "):
+        ChatTemplate(source, {})
+
+
+def test_a_template_cannot_see_what_another_rendering_set() -> None:
+    template: Any = ChatTemplate("{{ seen | default('no') }}{% set seen = 'yes' %}", {})
+    assert [template.render(HELLO, unguarded) for _ in range(2)] == ["no", "no"]
