@@ -145,6 +145,14 @@ def test_a_large_vocabulary_is_drawn_from_as_from_a_small_one() -> None:
     assert set(draws(Chooser(1.0, 1.0, 0, 1), logits, 40)) == {7, 150_000}
 
 
+def test_many_unlikely_tokens_together_are_likely() -> None:
+    logits = np.full(1001, -10, np.float32)
+    logits[0] = 0
+    # 1000 tokens of e^-10 are 0.0454 against 1: a share of 0.0434
+    unlikely = [int(token > 0) for token in draws(Chooser(1.0, 1.0, 0, 42), logits, 4000)]
+    assert surprise(unlikely, [0.9566, 0.0434]) < 10.8
+
+
 def test_extreme_logits_do_not_overflow() -> None:
     assert Chooser(1.0, 1.0, 0, 1).draw(array(3e38, 0, -3e38)) == 0
 
