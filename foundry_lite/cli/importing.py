@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -45,8 +46,8 @@ def import_(
     order = Order(path, name, recipe_for(precision, block_size), replaces=force, keeps_staging=keep_staging)
     artifact = asyncio.run(_build(order, Store(read_settings().home), output))
     if as_json:
-        check = artifact.manifest.checks
-        output.json({"model": str(artifact.ref), "size_bytes": artifact.manifest.size_bytes, "checks": check})
+        manifest = artifact.manifest
+        output.json({"model": str(artifact.ref), "size_bytes": manifest.size_bytes, "checks": manifest.checks})
         return
     output.line(f"installed {artifact.ref}, {megabytes(artifact.manifest.size_bytes)} MB")
     for check in artifact.manifest.checks:
@@ -61,8 +62,9 @@ def import_(
 async def _build(order: Order, store: Store, output: Output) -> Artifact:
     with output.status("starting") as status:
         task = asyncio.ensure_future(build(order, store, lambda step: _tell(step, output, status)))
-        for number in (signal.SIGTERM, signal.SIGHUP):  # a terminated import cleans up as an interrupted one does
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        if sys.platform != "win32":  # a terminated import cleans up as an interrupted one does
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         try:
             return await task
         except asyncio.CancelledError:

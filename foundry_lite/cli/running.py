@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import msgspec
@@ -117,25 +120,31 @@ async def _answer_once(engine: Engine, conversation: Conversation, prompt: str, 
 async def _talk(engine: Engine, conversation: Conversation, output: Output) -> None:
     """Read, answer, repeat. Ctrl-C stops an answer; at the prompt it, Ctrl-D or /bye ends the conversation."""
     output.talk("Ctrl-D or /bye ends the conversation, Ctrl-C stops an answer.")
-    loop = asyncio.get_running_loop()
-    while True:
-        text = (await loop.run_in_executor(None, input, ">>> ")).strip()
-        if text == "/bye":
-            return
+    with suppress(ImportError):
+        import readline  # noqa: F401 - importing it gives input() editing and history
+    while (text := _read_line()) != "/bye":
         if not text:
             continue
         saying = asyncio.ensure_future(conversation.say(engine, text, output.write))
-        loop.add_signal_handler(2, saying.cancel)
+        signal.signal(signal.SIGINT, partial(_cancel, saying))
         try:
             _end_answer(await saying, output)
         except asyncio.CancelledError:
             output.line()
         except FoundryError as error:
-            output.error(error.message, error.hint)
             if engine.died.is_set():
                 raise
-        finally:
-            loop.remove_signal_handler(2)
+            output.error(error.message, error.hint)
+
+
+def _cancel(task: asyncio.Future[Delta], _number: int, _frame: FrameType | None) -> None:
+    task.cancel()
+
+
+def _read_line() -> str:
+    # Blocks the event loop, on which nothing happens between two answers; so Ctrl-C can interrupt the reading.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return input(">>> ").strip()
 
 
 def _end_answer(answer: Delta, output: Output) -> None:

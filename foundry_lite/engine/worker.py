@@ -11,6 +11,7 @@ import os
 import queue
 import signal
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import BinaryIO
@@ -23,7 +24,9 @@ from foundry_lite.engine.scheduler import Scheduler
 from foundry_lite.engine.text import TextModel
 from foundry_lite.engine.turn import Answer, Turn
 from foundry_lite.errors import ContextExceeded, EngineBusy, FoundryError, InternalFault, InvalidRequest, LoadFailed
-from foundry_lite.generation import Chat, GenerationRequest
+from foundry_lite.generation import Chat, Delta, GenerationRequest
+
+_PATIENCE = 0.004  # seconds that a token may wait to be told with others
 
 
 class Outbox:
@@ -78,6 +81,52 @@ class Preparer:
         )
 
 
+class Gathering:
+    """Deltas of several quick steps become one message: a step of a tiny model takes less time than telling of it.
+
+    A turn's first token and its end are told at once, everything else within ``_PATIENCE``. Steps that take longer than
+    that, as those of models beyond some 100 million parameters do, are told one by one.
+    """
+
+    def __init__(self) -> None:
+        self._deltas: dict[int, Delta] = {}
+        self._known: set[int] = set()  # turns whose first token has been told
+        self._told = 0.0
+        self._is_urgent = False
+
+    def add(self, deltas: list[tuple[int, Delta]]) -> int:
+        """Gather the deltas of one step; return how many turns ended."""
+        finished = 0
+        for number, delta in deltas:
+            before = self._deltas.get(number)
+            self._deltas[number] = delta if before is None else _join(before, delta)
+            if number not in self._known:
+                self._known.add(number)
+                self._is_urgent = True
+            if delta.finish is not None:
+                self._known.discard(number)
+                self._is_urgent = True
+                finished += 1
+        return finished
+
+    @property
+    def is_due(self) -> bool:
+        return self._is_urgent or (bool(self._deltas) and time.monotonic() - self._told > _PATIENCE)
+
+    def take(self) -> list[tuple[int, Delta]]:
+        """Return what was gathered, one delta a turn."""
+        taken = list(self._deltas.items())
+        self._deltas.clear()
+        self._is_urgent = False
+        self._told = time.monotonic()
+        return taken
+
+    def forget(self, number: int) -> None:
+        """Drop what was gathered for a cancelled turn."""
+        self._deltas.pop(number, None)
+        self._known.discard(number)
+
+
 class Worker:
     """The two loops, and the queue between them."""
 
@@ -88,6 +137,7 @@ class Worker:
         runner = OrtRunner(folder, threads=load.threads, slots=load.slots, context_length=load.context_length)
         self._preparer = Preparer(load, TextModel(folder), runner)
         self._scheduler = Scheduler(runner)
+        self._gathering = Gathering()
         self._commands: queue.SimpleQueue[Turn | int] = queue.SimpleQueue()  # a turn to begin, a number to cancel
         self._capacity = load.slots + load.queue
         self._open = 0  # turns admitted and not ended: raised by the intake, lowered by the main loop
@@ -101,10 +151,11 @@ class Worker:
             self._obey(waits=self._scheduler.is_idle)
             if self._scheduler.is_idle:
                 continue
-            deltas = self._scheduler.step()
-            if deltas:
-                self._close(sum(delta.finish is not None for _, delta in deltas))
-                self._outbox.send(Produced(deltas, self._scheduler.active))
+            finished = self._gathering.add(self._scheduler.step())
+            if finished:
+                self._close(finished)
+            if self._gathering.is_due:
+                self._outbox.send(Produced(self._gathering.take(), self._scheduler.active))
 
     def _obey(self, *, waits: bool) -> None:
         """Take what the intake has prepared; wait for it when there is nothing to run."""
@@ -114,6 +165,7 @@ class Worker:
             if isinstance(command, Turn):
                 self._scheduler.begin(command)
             elif self._scheduler.cancel(command):
+                self._gathering.forget(command)
                 self._close(1)
 
     def _close(self, turns: int) -> None:
@@ -150,6 +202,17 @@ class Worker:
             raise
         self._outbox.send(Admitted(number, len(turn.prompt)))
         self._commands.put(turn)
+
+
+def _join(first: Delta, then: Delta) -> Delta:
+    return Delta(
+        text=first.text + then.text,
+        tool_calls=first.tool_calls + then.tool_calls,
+        tokens=first.tokens + then.tokens,
+        finish=then.finish,
+        usage=then.usage,
+        timings=then.timings,
+    )
 
 
 def main() -> None:

@@ -40,10 +40,10 @@ def test_the_daemon_never_loads_the_inference_library(tmp_path: Path) -> None:
 
 
 def test_telemetry_is_switched_off_before_anything_can_import_onnxruntime(tmp_path: Path) -> None:
-    code = "import os; os.environ.pop('ORT_DISABLE_TELEMETRY', 0); import foundry_lite; print(os.environ['ORT_DISABLE_TELEMETRY'])"
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, text=True, check=True
-    )
+    code = "import os, foundry_lite; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    clean = environment(tmp_path)
+    clean.pop("ORT_DISABLE_TELEMETRY", None)
+    result = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "1"
 
 

@@ -17,12 +17,11 @@ def render(page: str) -> str:
     for command in COMMANDS:
         shown = cli(Path(tempfile.gettempdir()), command, "--help", COLUMNS="100", TERM="dumb").stdout
         text = re.sub(r"python3? -m foundry_lite\.cli\.main", "foundry-lite", shown)
-        block = f"```text\n{text.strip()}\n```"
-        page, count = re.subn(
-            rf"(?<=<!-- help: {command} -->\n)```text\n.*?\n```", lambda _match, block=block: block, page, flags=re.S
-        )
-        if count != 1:
+        head = f"<!-- help: {command} -->\n```text\n"
+        before, found, after = page.partition(head)
+        if not found:
             raise ValueError(f"docs/cli.md has no block for {command}")
+        page = before + head + text.strip() + after[after.index("\n```") :]
     return page
 
 

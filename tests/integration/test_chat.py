@@ -14,7 +14,7 @@ from tests.support import Daemon
 from tests.tiny_model import ALPHABET
 
 
-def ask(client: openai.OpenAI, model: str = "alphabet", **options: Any) -> Any:
+def ask(client: openai.OpenAI, *, model: str = "alphabet", **options: Any) -> Any:
     return client.chat.completions.create(model=model, messages=[{"role": "user", "content": "hi"}], **options)
 
 
@@ -38,8 +38,8 @@ def test_an_answer_has_the_models_text_the_finish_and_exact_usage(client: openai
 
 
 def test_max_tokens_cuts_the_answer_and_says_length(client: openai.OpenAI) -> None:
-    for name in ("max_tokens", "max_completion_tokens"):
-        answer = ask(client, **{name: 3})
+    for options in ({"max_tokens": 3}, {"max_completion_tokens": 3}):
+        answer = ask(client, model="alphabet", **options)
         assert answer.choices[0].message.content == "abc"
         assert answer.choices[0].finish_reason == "length"
 
