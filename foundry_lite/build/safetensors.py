@@ -52,7 +52,7 @@ def _read_header(path: Path, header: bytes) -> list[_Tensor]:
     try:
         entries = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
         return [msgspec.json.decode(raw, type=_Tensor) for name, raw in entries.items() if name != "__metadata__"]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(path, f"its header cannot be read ({error})") from error
 
 

@@ -193,12 +193,18 @@ def _defaults(folder: Path) -> Defaults:
     if own.get("do_sample") is False:
         return Defaults(temperature=0.0)
     defaults = Defaults()
-    temperature, top_p, top_k = (own.get(name) for name in ("temperature", "top_p", "top_k"))
+    temperature: Any = own.get("temperature")
+    top_p: Any = own.get("top_p")
+    top_k: Any = own.get("top_k")
     return Defaults(
-        temperature=float(temperature) if isinstance(temperature, int | float) else defaults.temperature,
-        top_p=float(top_p) if isinstance(top_p, int | float) and 0 < top_p <= 1 else defaults.top_p,
+        temperature=float(temperature) if _is_within(temperature, 2) else defaults.temperature,
+        top_p=float(top_p) if top_p and _is_within(top_p, 1) else defaults.top_p,
         top_k=top_k if isinstance(top_k, int) and top_k >= 0 else defaults.top_k,
     )
+
+
+def _is_within(value: Any, most: float) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= most  # not so for NaN, which JSON of Python may hold
 
 
 def _license(folder: Path) -> str:
@@ -208,5 +214,5 @@ def _license(folder: Path) -> str:
     if not lines or lines[0].strip() != "---":
         return "unknown"
     front = lines[1 : lines.index("---", 1) if "---" in lines[1:] else 1]
-    found = (line.split(":", 1)[1].strip() for line in front if line.startswith("license:"))
+    found = (line.split(":", 1)[1].strip().strip("'\"") for line in front if line.startswith("license:"))
     return next(found, "") or "unknown"

@@ -127,8 +127,8 @@ class Engine:
         number = next(self._numbers)
         generation = self._generations[number] = Generation(self, number)
         admission = self._admissions[number] = asyncio.get_running_loop().create_future()
-        self._send(Begin(number, request))
         try:
+            self._send(Begin(number, request))
             await admission
         except BaseException:
             generation.close()

@@ -84,9 +84,17 @@ class Produced(Struct, frozen=True, tag=True):
 
 Reply = Loaded | Failure | Admitted | Produced
 
-encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
 decode_command = msgspec.msgpack.Decoder(Command).decode
 decode_reply = msgspec.msgpack.Decoder(Reply).decode
+
+
+def encode(message: Command | Reply) -> bytes:
+    """Encode a message. Raises `InvalidRequest` when a tool's parameters hold what msgpack cannot carry."""
+    try:
+        return _encode(message)
+    except (OverflowError, RecursionError) as error:
+        raise InvalidRequest(f"the parameters of the tools cannot be passed on: {error}", "tools") from error
 
 
 def failure(turn: int | None, error: FoundryError) -> Failure:
@@ -104,8 +112,10 @@ def write_frame(stream: BinaryIO, message: Command | Reply) -> None:
 
 
 def read_frame(stream: BinaryIO) -> bytes | None:
-    """Read one frame; ``None`` at the end of the stream."""
+    """Read one frame; ``None`` at the end of the stream, be it in the middle of a frame."""
     header = stream.read(HEADER.size)
     if len(header) < HEADER.size:
         return None
-    return stream.read(HEADER.unpack(header)[0])
+    size = HEADER.unpack(header)[0]
+    body = stream.read(size)
+    return body if len(body) == size else None

@@ -45,6 +45,9 @@ class Chooser:
 
     def _candidates(self, logits: Logits) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Return the tokens that may be drawn, most likely first, with weights that need not sum to 1."""
+        best = logits.argmax()
+        if not np.isfinite(logits[best]):  # NaN or infinite: one broken row must not cost the others their worker
+            return np.array([best]), np.ones(1)
         scaled = logits.astype(np.float64)
         scaled = (scaled - scaled.max()) / self.temperature
         # What is e^-50 times less likely than the best cannot change a draw; sorting the rest is cheap.

@@ -8,10 +8,12 @@ deadline, and bounds on what a repetition may build.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import wraps
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -28,18 +30,23 @@ _DEADLINE = 1.0  # seconds; a real template takes about a millisecond
 _LARGEST = 4_000_000  # characters that a repetition may build, and that a rendered prompt may have
 
 
+_COMPLAINTS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
+
+
 class ChatTemplate:
     """One model's template. Raises `LoadFailed` when it is no Jinja at all."""
 
     def __init__(self, source: str, special_tokens: dict[str, str]) -> None:
         environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
         environment.filters["tojson"] = _tojson
+        for padding in ("center", "indent", "format"):  # they build texts of any size
+            environment.filters[padding] = _bounded(environment.filters[padding])
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = datetime.now().strftime
         self._special_tokens = special_tokens
         try:
             self._template = environment.from_string(source)
-        except (TemplateError, RecursionError) as error:
+        except (TemplateError, RecursionError, SyntaxError, MemoryError) as error:  # too many loops in each other, …
             raise LoadFailed(f"the chat template is no valid Jinja: {error}") from error
 
     def render(self, chat: Chat, guard: Callable[[str, Role], str]) -> str:
@@ -48,33 +55,45 @@ class ChatTemplate:
         ``guard`` is applied to every text that the caller of the API wrote, with the role that it stands under.
         Raises `InvalidRequest` quoting the template's own complaint, or when it takes more than a second.
         """
-        names = {
-            "messages": [_message(one, guard) for one in chat.messages],
-            "tools": None if chat.tools is None else [_tool(one, guard) for one in chat.tools],
-            "add_generation_prompt": True,
-            **self._special_tokens,
-        }
         try:
+            names = {
+                "messages": [_message(one, guard) for one in chat.messages],
+                "tools": None if chat.tools is None else [_tool(one, guard) for one in chat.tools],
+                "add_generation_prompt": True,
+                **self._special_tokens,
+            }
             text = _within_deadline(lambda: self._template.render(**names))
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        except _COMPLAINTS as error:
             raise InvalidRequest(f"the model's chat template refuses these messages: {error}", "messages") from error
         except RecursionError as error:
-            raise InvalidRequest("the model's chat template recurses without end", "messages") from error
+            raise InvalidRequest(
+                "the model's chat template recurses without end, or the messages are nested too deeply", "messages"
+            ) from error
         if len(text) > _LARGEST:
             raise InvalidRequest(f"the rendered prompt has {len(text)} characters, the limit is {_LARGEST}", "messages")
         return text
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"*", "**", "%"})
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "**" and (abs(left) > 1000 or abs(right) > 16):
             raise SecurityError("the template computes too large a power")
+        if operator == "%" and _is_wide(left):
+            raise SecurityError("the template asks for too wide a text")
         for text, times in ((left, right), (right, left)):
             if isinstance(text, str | list | tuple) and isinstance(times, int) and len(text) * times > _LARGEST:
                 raise SecurityError("the template repeats a text too often")
         return super().call_binop(context, operator, left, right)
+
+    def call(self, context: Any, function: Any, *arguments: Any, **named: Any) -> Any:
+        too_large = any(isinstance(one, int) and abs(one) > _LARGEST for one in (*arguments, *named.values()))
+        method = getattr(function, "__wrapped__", function)  # the sandbox wraps str.format
+        formats = getattr(method, "__name__", "").startswith("format")
+        if too_large or (formats and _is_wide(getattr(method, "__self__", None))):
+            raise SecurityError("the template asks for too wide a text")
+        return super().call(context, function, *arguments, **named)
 
 
 class _Generation(Extension):
@@ -124,41 +143,61 @@ def _message(message: Message, guard: Callable[[str, Role], str]) -> dict[str, A
             {
                 "id": guard(call.id, role),
                 "type": "function",
-                "function": {"name": guard(call.name, role), "arguments": _arguments(guard(call.arguments, role))},
+                "function": {"name": guard(call.name, role), "arguments": _arguments(call.arguments, role, guard)},
             }
             for call in message.tool_calls
         ]
     return out
 
 
-def _arguments(text: str) -> Any:
-    # Templates expect what transformers gives them: the arguments as a mapping, not as JSON text.
+def _arguments(text: str, role: Role, guard: Callable[[str, Role], str]) -> Any:
+    # Templates expect what transformers gives them: the arguments as a mapping, not as JSON text. Guarded after they
+    # are parsed: JSON can spell any character as an escape.
     try:
-        return json.loads(text)
+        arguments = json.loads(text)
     except ValueError:
-        return text
+        return guard(text, role)
+    return _guarded(arguments, role, guard)
 
 
 def _tool(tool: Tool, guard: Callable[[str, Role], str]) -> dict[str, Any]:
     function: dict[str, Any] = {"name": guard(tool.name, Role.SYSTEM)}
     if tool.description is not None:
         function["description"] = guard(tool.description, Role.SYSTEM)
-    function["parameters"] = _guarded(tool.parameters, guard) if tool.parameters is not None else {}
+    function["parameters"] = _guarded(tool.parameters, Role.SYSTEM, guard) if tool.parameters is not None else {}
     return {"type": "function", "function": function}
 
 
-def _guarded(value: Any, guard: Callable[[str, Role], str]) -> Any:
+def _guarded(value: Any, role: Role, guard: Callable[[str, Role], str]) -> Any:
     if isinstance(value, str):
-        return guard(value, Role.SYSTEM)
+        return guard(value, role)
     if isinstance(value, dict):
-        return {guard(str(key), Role.SYSTEM): _guarded(one, guard) for key, one in value.items()}
+        return {guard(str(key), role): _guarded(one, role, guard) for key, one in value.items()}
     if isinstance(value, list):
-        return [_guarded(one, guard) for one in value]
+        return [_guarded(one, role, guard) for one in value]
     return value
 
 
 def _tojson(value: Any, indent: int | None = None, ensure_ascii: bool = False) -> str:
     return json.dumps(value, indent=indent, ensure_ascii=ensure_ascii)
+
+
+def _bounded(function: Callable[..., str]) -> Callable[..., str]:
+    """Refuse widths of more than four digits; in a format string too."""
+    formats = function.__name__ == "do_format"
+
+    @wraps(function)
+    def bounded(text: Any, *arguments: Any, **named: Any) -> str:
+        if any(_is_wide(str(width)) for width in ((text,) if formats else (*arguments, *named.values()))):
+            raise SecurityError("the template asks for too wide a text")
+        return function(text, *arguments, **named)
+
+    return bounded
+
+
+def _is_wide(text: Any) -> bool:
+    # A format string, or a width, with a number of more than four digits beside its conversion.
+    return isinstance(text, str) and re.search(r"(?<![^%:<>^=+\-0-9 ])\d{5}", text) is not None
 
 
 def _raise_exception(message: str) -> NoReturn:

@@ -87,8 +87,9 @@ class _Guard:
     """Keeps the spelling of control tokens in a caller's text from being read as control tokens.
 
     Before rendering, each such spelling is replaced by a placeholder that nobody can guess; after it, the text is cut
-    there, and the spelling is encoded in two halves, neither of which is a token. Assistants may write the tokens that
-    are not special, such as ``<tool_call>`` or ``</think>``: templates look for them in the history.
+    there, and the spelling is encoded letter by letter, since a part of it may be a control token too. Assistants may
+    write the tokens that are not special, such as ``<tool_call>`` or ``</think>``: templates look for them in the
+    history.
     """
 
     def __init__(self, added: dict[int, AddedToken]) -> None:
@@ -111,8 +112,7 @@ class _Guard:
             if index % 2 == 0:
                 yield from (piece,) if piece else ()
             else:
-                spelling = self._replaced[int(piece)]
-                yield from (spelling[:1], spelling[1:])
+                yield from self._replaced[int(piece)]
 
     @cached_property
     def _for_assistant(self) -> re.Pattern[str] | None:
@@ -156,7 +156,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _template_source(folder: Path, config: dict[str, Any]) -> str | None:
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise LoadFailed(f"{path.name} cannot be read: {error}") from error
     source = config.get("chat_template")
     if isinstance(source, list):  # several by name; transformers calls the ordinary one "default"
         source = next((one.get("template") for one in source if one.get("name") == "default"), None)

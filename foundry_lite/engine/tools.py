@@ -31,6 +31,7 @@ class ToolCallParser:
     def __init__(self) -> None:
         self._held = ""
         self._is_inside = False
+        self._trims = False  # line ends that follow a call belong to it
         self.found = False
 
     def feed(self, piece: str) -> Parsed:
@@ -39,6 +40,9 @@ class ToolCallParser:
         text = ""
         calls: list[ToolCall] = []
         while True:
+            if self._trims:
+                self._held = self._held.lstrip("\n")
+                self._trims = not self._held
             if self._is_inside:
                 body, close, rest = self._held.partition(_CLOSE)
                 if not close:
@@ -49,7 +53,7 @@ class ToolCallParser:
                 else:
                     calls.append(call)
                     self.found = True
-                self._held, self._is_inside = rest.lstrip("\n") if call else rest, False
+                self._held, self._is_inside, self._trims = rest, False, call is not None
             else:
                 before, opened, rest = self._held.partition(_OPEN)
                 if not opened:
@@ -70,7 +74,7 @@ class ToolCallParser:
 def _read_call(body: str) -> ToolCall | None:
     try:
         call: Any = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     if not isinstance(call, dict) or not isinstance(call.get("name"), str):
         return None

@@ -66,6 +66,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logprobs": (False,),
     "logit_bias": ({},),
     "tool_choice": ("auto",),
+    "parallel_tool_calls": (True,),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "store": (False,),

@@ -72,7 +72,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read an artifact's manifest. Raises `DamagedArtifact`."""
     try:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedArtifact(f"{folder.name}/{MANIFEST}: {error}", hint=_AGAIN) from error
     if manifest.schema != _SCHEMA:
         raise DamagedArtifact(f"{folder.name}/{MANIFEST}: schema {manifest.schema}, this version reads {_SCHEMA}")

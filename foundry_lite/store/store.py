@@ -26,6 +26,7 @@ from foundry_lite.devices import process_exists
 from foundry_lite.errors import FoundryError, ModelNotFound, NameTaken, StorageFull
 from foundry_lite.store.manifest import Manifest, read_manifest
 
+_REPLACED = ".replaced"  # what an old model is called for the moment between two renames
 EMBEDDED = Path(__file__).parent.parent / "embedded"
 
 
@@ -115,9 +116,9 @@ class Store:
         Raises `ModelNotFound`, or `DamagedArtifact` when it is there and cannot be read.
         """
         folders = [folder for folder in self._variant_folders(ref.name) if ref.variant in (None, folder.name)]
-        artifacts = [self._read(folder) for folder in folders]
-        if not artifacts:
+        if not folders:
             raise self._not_found(ref)
+        artifacts = list(self._readable(folders)) or [self._read(folders[0])]  # the last raises what is wrong with it
         return max(artifacts, key=lambda one: one.manifest.created)
 
     def holds(self, name: str) -> bool:
@@ -150,7 +151,7 @@ class Store:
             return
         if not replace:
             raise name_taken(name)
-        old = staged.with_name(staged.name + ".replaced")
+        old = staged.with_name(staged.name + _REPLACED)
         target.rename(old)
         try:
             staged.rename(target)
@@ -182,9 +183,16 @@ class Store:
         shutil.rmtree(grave, ignore_errors=True)
 
     def remove_leftovers(self) -> tuple[Leftover, ...]:
-        """Remove staging folders whose process has ended, and return them."""
+        """Remove staging folders whose process has ended, and return them.
+
+        A model that was being replaced when the process was killed is put back first.
+        """
         dead = tuple(leftover for leftover in self._leftovers() if not leftover.is_live)
         for leftover in dead:
+            for old in leftover.folder.glob(f"*{_REPLACED}"):
+                target = self._models / old.name.removesuffix(_REPLACED)
+                if not target.exists():
+                    old.rename(target)
             shutil.rmtree(leftover.folder, ignore_errors=True)
         return dead
 
@@ -224,5 +232,5 @@ def name_taken(name: str) -> NameTaken:
 
 
 def _is_live(name: str) -> bool:
-    parts = name.removesuffix(".replaced").rsplit("-", 2)
+    parts = name.rsplit("-", 2)
     return len(parts) == 3 and parts[1].isdigit() and process_exists(int(parts[1]))

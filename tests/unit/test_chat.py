@@ -311,7 +311,7 @@ UNSUPPORTED = {
     "metadata": {},
     "modalities": ["audio"],
     "n": 2,
-    "parallel_tool_calls": True,
+    "parallel_tool_calls": False,
     "prediction": {},
     "presence_penalty": -1,
     "prompt_cache_key": "k",

@@ -154,3 +154,20 @@ def test_a_prompt_that_is_too_long_keeps_openais_code() -> None:
 
 def test_a_failure_to_load_belongs_to_no_turn() -> None:
     assert failure(None, LoadFailed("m")) == Failure(None, "LoadFailed", "m")
+
+
+@pytest.mark.parametrize("missing", [1, 5])
+def test_a_stream_that_ends_in_a_body_has_ended(missing: int) -> None:
+    """The rest of a frame was decoded, which ended the worker's intake and not the worker: it outlived the daemon."""
+    stream = io.BytesIO()
+    write_frame(stream, Cancel(7))
+    assert read_frame(io.BytesIO(stream.getvalue()[:-missing])) is None
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1])
+def test_a_schema_with_a_number_beyond_64_bits_is_refused(number: int) -> None:
+    """msgpack has none; the request failed as a fault of ours, and was counted as open for ever."""
+    chat = Chat((), (Tool("f", None, {"maximum": number}),))
+    with pytest.raises(InvalidRequest) as caught:
+        encode(Begin(1, GenerationRequest(chat)))
+    assert caught.value.param == "tools"

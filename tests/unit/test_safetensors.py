@@ -96,7 +96,11 @@ def test_a_header_said_to_be_larger_than_any_is_refused_unread(path: Path) -> No
         b'{"a": {"dtype": "F32", "shape": ["x"], "data_offsets": [0, 4]}}',
         b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}',
         b'{"a": ',
+        b'{"\xff": 1}',
+        b'{"a": {"dtype": "\xff", "shape": [1], "data_offsets": [0, 4]}}',
+        b'{"a": ' + b"[" * 100_000,
     ],
+    ids=range(11),
 )
 def test_a_header_that_is_none_is_damage(header: bytes, path: Path) -> None:
     write_raw(path, header, bytes(4))

@@ -166,3 +166,10 @@ def test_drawing_leaves_the_logits_as_they_were() -> None:
 @pytest.mark.parametrize(("temperature", "greedy"), [(0.0, True), (0.01, False), (1.0, False)])
 def test_temperature_zero_is_greedy(temperature: float, greedy: bool) -> None:
     assert Chooser(temperature, 1.0, 0).is_greedy is greedy
+
+
+@pytest.mark.parametrize("row", [[0, np.nan, 1], [np.nan] * 3, [-np.inf] * 3, [0, np.inf, 1]], ids=str)
+def test_a_row_that_is_no_number_still_gives_a_token(row: list[float]) -> None:
+    """It raised, which ended the worker: one broken sequence cost all the others their answers."""
+    (token,) = choose(array(*row)[None], [Chooser(1.0, 0.9, 5, 1)])
+    assert token in range(3)

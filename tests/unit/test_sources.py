@@ -225,6 +225,8 @@ def test_an_index_that_names_nothing_is_refused(index: Any, folder: Path) -> Non
         ({"temperature": None, "top_p": None, "top_k": None}, Defaults()),
         ({"temperature": "hot", "top_p": 1.5, "top_k": -1}, Defaults()),
         ({"top_p": 0}, Defaults()),
+        ({"temperature": -1}, Defaults()),
+        ({"temperature": float("nan"), "top_p": float("nan")}, Defaults()),
     ],
 )
 def test_the_models_own_sampling_is_taken(own: Any, defaults: Defaults, folder: Path) -> None:
@@ -237,6 +239,7 @@ def test_the_models_own_sampling_is_taken(own: Any, defaults: Defaults, folder: 
     [
         ("---\nlanguage: en\nlicense: apache-2.0\n---\n# Model", "apache-2.0"),
         ("---\nlicense: mit\n---", "mit"),
+        ('---\nlicense: "mit"\n---', "mit"),
         ("---\nlicense:\n---\n", "unknown"),
         ("---\nlanguage: en\n---\nlicense: mit", "unknown"),
         ("# Model\nlicense: mit", "unknown"),

@@ -325,3 +325,12 @@ def test_leftovers_are_no_models(store: Store) -> None:
 
 def test_the_embedded_models_lie_in_the_package() -> None:
     assert EMBEDDED.parent.name == "foundry_lite"
+
+
+@pytest.mark.parametrize("body", [b'{"schema": 1, "name": "\xff"}', b'{"x": ' + b"[" * 100_000], ids=["binary", "deep"])
+def test_no_content_of_a_manifest_hides_the_other_models(body: bytes, store: Store, home: Path) -> None:
+    """Bytes that are no UTF-8, inside a string, were no decoding error to the scan: it raised."""
+    install(home / "models", "good")
+    (install(home / "models", "bad") / "manifest.json").write_bytes(body)
+    assert names(store) == ["good:cpu-int4"]
+    assert len(store.scan().damages) == 1

@@ -248,9 +248,7 @@ def test_the_next_rendering_has_its_full_time_again() -> None:
 
 
 def test_a_macro_that_calls_itself_is_stopped() -> None:
-    assert (
-        refusal("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}") == "the model's chat template recurses without end"
-    )
+    assert "recurses without end" in refusal("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}")
 
 
 @pytest.mark.parametrize(
@@ -265,3 +263,48 @@ def test_what_is_no_jinja_does_not_load(source: str) -> None:
 def test_a_template_cannot_see_what_another_rendering_set() -> None:
     template: Any = ChatTemplate("{{ seen | default('no') }}{% set seen = 'yes' %}", {})
     assert [template.render(HELLO, unguarded) for _ in range(2)] == ["no", "no"]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 5000 + "1" + "}" * 5000], ids=["never closed", "closed"])
+def test_arguments_nested_too_deeply_are_refused(text: str) -> None:
+    assert "nested too deeply" in refusal("x", called(text))
+
+
+def test_a_schema_nested_too_deeply_is_refused() -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(600):
+        schema = {"a": schema}
+    assert "nested too deeply" in refusal("x", Chat(HELLO.messages, (Tool("f", None, schema),)))
+
+
+def test_more_loops_in_each_other_than_python_allows_do_not_load() -> None:
+    with pytest.raises(LoadFailed, match="too many statically nested blocks"):
+        ChatTemplate("{% for a in messages %}" * 25 + "{% endfor %}" * 25, {})
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'a' | center(10 ** 8) }}",
+        "{{ 'a' | center(100000000000000) }}",
+        "{{ 'a'.center(1000000000) }}",
+        "{{ 'a'.zfill(1000000000) }}",
+        "{{ '%1000000000d' | format(1) }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ '{:1000000000}'.format('a') }}",
+    ],
+)
+def test_padding_to_any_width_is_refused(source: str) -> None:
+    with pytest.raises(InvalidRequest):
+        ChatTemplate(source, {}).render(Chat((Message(Role.USER, "hi"),)), lambda text, _role: text)
+
+
+def test_ordinary_padding_works() -> None:
+    template = ChatTemplate("{{ 'a' | center(3) }}{{ 'x\ny' | indent(2) }}{{ '%02d' | format(7) }}", {})
+    assert template.render(Chat((Message(Role.USER, "hi"),)), lambda text, _role: text) == " a x\n  y07"
+
+
+def test_long_numbers_in_a_message_are_nothing_special() -> None:
+    template = ChatTemplate("{{ messages[0].content.strip() }}{{ messages[0].content | trim }}", {})
+    text = template.render(Chat((Message(Role.USER, " call 49123456789012 "),)), lambda text, _role: text)
+    assert text == "call 49123456789012" * 2

@@ -77,11 +77,15 @@ def test_a_call_after_a_broken_one_is_still_found() -> None:
 
 
 @given(
-    st.lists(st.sampled_from([CALL, "<tool_call>", "</tool_call>", "{}", "<", "tool", "ü ", "{"]), max_size=6),
+    st.lists(
+        st.sampled_from([CALL, f"{CALL}\n", "<tool_call>", "</tool_call>", "{}", "<", "tool", "ü ", "{", "\n"]),
+        max_size=6,
+    ),
     st.data(),
 )
 def test_any_split_of_a_text_gives_the_same_calls_and_text(parts: list[str], data: st.DataObject) -> None:
     text = "".join(parts)
+    assert parse(*text) == parse(text)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
     bounds = [0, *cuts, len(text)]
     assert parse(*(text[a:b] for a, b in zip(bounds, bounds[1:], strict=False))) == parse(text)
@@ -120,3 +124,18 @@ def test_every_call_has_an_id_of_its_own() -> None:
     first, second = ToolCallParser().feed(CALL + CALL).calls
     assert first.id.startswith("call_")
     assert first.id != second.id
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, '{"name": "f", "arguments": {"x": ' + "[" * 100_000])
+def test_brackets_without_end_are_text(body: str) -> None:
+    """A model that repeats itself wrote these; the exception ended the worker, and with it everybody's streams."""
+    text = f"<tool_call>{body}</tool_call>"
+    assert parse(text) == (text, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"), [(f"{CALL}\n{CALL}\n", ""), (f"{CALL}\n\nText\n", "Text\n"), (f"a\n{CALL}\n \n", "a\n \n")]
+)
+def test_line_ends_after_a_call_belong_to_it_however_they_arrive(text: str, plain: str) -> None:
+    """They were dropped only when they came in one piece with the end of the call: never, token by token."""
+    assert parse(text)[0] == parse(*text)[0] == plain
