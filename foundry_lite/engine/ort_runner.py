@@ -50,7 +50,8 @@ class OrtRunner:
         self._lengths = np.zeros(slots, np.int64)  # by row
         self._row_of = list(range(slots))
         self._slot_at = list(range(slots))
-        self._bindings: dict[int, Any] = {}  # decode: number of rows → binding with the keys and values in place
+        self._ids = np.zeros((slots, 1), np.int64)
+        self._bindings: dict[int, Any] = {}  # decode: number of rows → binding of all that stays where it is
 
     def prefill(self, slot: int, tokens: Sequence[int]) -> Logits:
         """Append ``tokens``; see `Runner.prefill`."""
@@ -58,8 +59,11 @@ class OrtRunner:
         binding = self._session.io_binding()
         self._bind_rows(binding, row, 1)
         self._lengths[row] += len(tokens)
+        ids = np.asarray(tokens, np.int64)[None, :]
+        _bind(binding, "input_ids", ids)
         logits = np.empty((1, 1 if self._is_pruned else len(tokens), self.vocabulary), np.float32)
-        self._run(binding, np.asarray(tokens, np.int64)[None, :], self._lengths[row : row + 1], logits)
+        _bind_logits(binding, logits)
+        self._run(binding, self._lengths[row : row + 1], len(tokens))
         last: Logits = logits[0, -1]
         return last
 
@@ -68,13 +72,15 @@ class OrtRunner:
         count = len(slots)
         self._pack(slots)
         rows = [self._row_of[slot] for slot in slots]
-        ids = np.empty((count, 1), np.int64)
-        ids[rows, 0] = tokens
+        self._ids[rows, 0] = tokens
         self._lengths[:count] += 1
-        if count not in self._bindings:
-            self._bindings[count] = self._session.io_binding()
-            self._bind_rows(self._bindings[count], 0, count)
-        self._run(self._bindings[count], ids, self._lengths[:count], self._logits[:count])
+        binding = self._bindings.get(count)
+        if binding is None:
+            binding = self._bindings[count] = self._session.io_binding()
+            self._bind_rows(binding, 0, count)
+            _bind(binding, "input_ids", self._ids[:count])
+            _bind_logits(binding, self._logits[:count])
+        self._run(binding, self._lengths[:count], 1)
         logits: Logits = self._logits[:count, 0]
         return logits if rows == list(range(count)) else logits[rows]
 
@@ -130,16 +136,23 @@ class OrtRunner:
             binding.bind_input(past, "cpu", 0, kv.dtype.type, shape, start)
             binding.bind_output(present, "cpu", 0, kv.dtype.type, shape, start)
 
-    def _run(self, binding: Any, ids: NDArray[np.int64], lengths: NDArray[np.int64], logits: Logits) -> None:
-        """Run one step; ``lengths`` are those after it."""
+    def _run(self, binding: Any, lengths: NDArray[np.int64], new: int) -> None:
+        """Run one step that appends ``new`` tokens to each row; ``lengths`` are those after it."""
         mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-        feeds = {"input_ids": ids, "attention_mask": mask}
+        _bind(binding, "attention_mask", mask)
+        positions = lengths[:, None] + np.arange(-new, 0)
         if "position_ids" in self._inputs:
-            feeds["position_ids"] = lengths[:, None] + np.arange(-ids.shape[1], 0)
-        for name, array in feeds.items():
-            binding.bind_input(name, "cpu", 0, np.int64, array.shape, array.ctypes.data)
-        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+            _bind(binding, "position_ids", positions)
         self._session.run_with_iobinding(binding)
+
+
+def _bind(binding: Any, name: str, array: NDArray[np.int64]) -> None:
+    """Bind an input to the memory of ``array``, which must outlive the run."""
+    binding.bind_input(name, "cpu", 0, np.int64, array.shape, array.ctypes.data)
+
+
+def _bind_logits(binding: Any, logits: Logits) -> None:
+    binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
 
 
 def _read_config(folder: Path) -> tuple[dict[str, Any], int]:

@@ -7,8 +7,7 @@ call and is not one (no JSON, no name, never closed) is given back as the text i
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,8 +16,7 @@ from foundry_lite.generation import ToolCall
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """What a piece of text turned out to be."""
 
     text: str = ""
