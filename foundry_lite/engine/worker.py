@@ -84,8 +84,9 @@ class Preparer:
 class Gathering:
     """Deltas of several quick steps become one message: a step of a tiny model takes less time than telling of it.
 
-    A turn's first token and its end are told at once, everything else within ``_PATIENCE``. Steps that take longer than
-    that, as those of models beyond some 100 million parameters do, are told one by one.
+    A lone turn is told each token as it is made. Among several, a turn's first token and its end are told at once and
+    everything else within ``_PATIENCE``, which leaves the cores to the model. Steps that take longer than that, as
+    those of models beyond some 100 million parameters do, are always told one by one. docs/decisions/0007.
     """
 
     def __init__(self) -> None:
@@ -111,7 +112,8 @@ class Gathering:
 
     @property
     def is_due(self) -> bool:
-        return self._is_urgent or (bool(self._deltas) and time.monotonic() - self._told > _PATIENCE)
+        is_ripe = len(self._known) < 2 or time.monotonic() - self._told > _PATIENCE
+        return self._is_urgent or (bool(self._deltas) and is_ripe)
 
     def take(self) -> list[tuple[int, Delta]]:
         """Return what was gathered, one delta a turn."""
