@@ -15,6 +15,7 @@ from typing import Any
 import talk
 from chat import call_text
 from more_families import FAMILIES
+from more_wordings import MORE_WORDINGS
 from toolsets import DONE, HELDOUT_VERBS, OVERLAPS, VERBS, Tool, Toolset, generic_noun, intent_of, toolset
 from values import Value, digits, value
 from vocabulary import HELDOUT, TRAINING, invented
@@ -46,6 +47,36 @@ GENERIC_PATTERNS = {
     False: {"": GENERIC, "mode": GENERIC_MODE, "amount": GENERIC_AMOUNT},
     True: {"": HELDOUT_GENERIC, "mode": HELDOUT_GENERIC_MODE, "amount": HELDOUT_GENERIC_AMOUNT},
 }
+TELLING = frozenset(
+    word
+    for line in (
+        "on off up down open close opened closed lock locked unlock unlocked in the to at by of from for that not no",
+        "list no stop cancel delete remove clear add next skip temperature humidity percent degrees alarm timer volume",
+        "weather battery channel oven calendar note message call song music brightness light lights blinds shutters",
+        "pause curtains scene mode remind reminder is dark bright time vacuum robot my tell list, list: and",
+    )
+    for word in line.split()
+)  # words that a wording cannot do without
+CLOSED_OFF = frozenset(
+    ("{room}", "{device}", "{door}", "{item}", "{person}", "{place}", "{scene}", "{label}", "{colour}")
+)
+AFTER = tuple(
+    word
+    for line in (
+        "be is are was has have had should must could would will goes go gets being then yet again already there here",
+        "up down over out but though while reads shows needs wants seems looks high full empty ready too also once",
+        "right away soon later first next in at on for with without because since after before if when as now",
+    )
+    for word in line.split()
+)  # what may follow a slot, so that a slot's end is learnt and not one list of words behind it
+FILLERS = tuple(
+    word
+    for line in (
+        "maybe simply perhaps once really quite soon also there kind sort able possible wish hope try help little bit",
+        "thing stuff find look keep bring take move put give show let have make want like love idea good fine great",
+    )
+    for word in line.split()
+)
 
 
 @dataclass(slots=True)
@@ -70,9 +101,10 @@ class Conversation:
 class Speaker:
     """Writes conversations turn by turn, from the training or from the held-out words."""
 
-    def __init__(self, rng: random.Random, *, heldout: bool) -> None:
+    def __init__(self, rng: random.Random, *, heldout: bool, novelty: float = 0.0) -> None:
         self.rng = rng
         self.heldout = heldout
+        self.novelty = novelty  # share of requests with a word that means nothing
         self.offer = Toolset(())
         self.conversation = Conversation()
         self.state: State | None = None
@@ -227,13 +259,33 @@ class Speaker:
     def _request(self, tool: Tool, intent: str) -> tuple[str, dict[str, Value]] | None:
         known = intent_of(tool.family, intent)
         for _ in range(30):
-            pattern = self.rng.choice(known.heldout if self.heldout else known.wordings)
+            pattern = self.rng.choice(known.heldout if self.heldout else training_wordings(tool.family, intent))
             text = self._durations(choose(pattern, self.rng), tool)
             used = set(slots(text)) - {"light"}
             if used <= set(tool.parameters) and tool.required <= used:
+                if self.novelty and self.rng.random() < self.novelty:
+                    text = self._puzzled(text)
                 values = {slot: value(slot, self.rng, heldout=self.heldout) for slot in sorted({*used, *slots(text)})}
                 return self._spoken(text, values), {slot: chosen for slot, chosen in values.items() if slot != "light"}
         return None
+
+    def _puzzled(self, text: str) -> str:
+        """Put one word that means nothing into a wording, so that the rest of it has to do."""
+        words = text.split(" ")
+        ends = [index + 1 for index, word in enumerate(words) if word.strip("=,") in CLOSED_OFF]
+        if ends and "{text}" not in text and self.rng.random() < 0.45:
+            words.insert(self.rng.choice(ends), " ".join(self.rng.sample(AFTER, self.rng.choice((1, 1, 2)))))
+            return " ".join(words)
+        places = [index for index, word in enumerate(words) if "{" not in word and word.strip("=,:") not in TELLING]
+        word = invented(self.rng) if self.rng.random() < 0.6 else self.rng.choice(FILLERS)
+        if places and self.rng.random() < 0.65:
+            place = self.rng.choice(places)
+            words[place] = (
+                ("=" if words[place].startswith("=") else "") + word + words[place][len(words[place].rstrip(",:")) :]
+            )
+        else:
+            words.insert(self.rng.choice(places) + 1 if places else len(words), word)
+        return " ".join(words)
 
     def _generic(self, tool: Tool, source: Toolset | None = None) -> tuple[str, dict[str, Value]]:
         verb, noun, slot = (source or self.offer).generic[tool.name]
@@ -388,9 +440,14 @@ def _with_duration(values: dict[str, Value]) -> dict[str, Value]:
     return {**values, "duration": f"{values['amount']} {values['unit']}"} if "amount" in values else values
 
 
+def training_wordings(family: str, intent: str) -> tuple[str, ...]:
+    """Return all patterns that training uses for an intent."""
+    return FAMILIES[family].intents[intent].wordings + MORE_WORDINGS.get((family, intent), ())
+
+
 def conversation(rng: random.Random, novelty: float = 0.0) -> Conversation:
     """Return one conversation to train on, of one to four exchanges; ``novelty`` as in ``toolset``."""
-    speaker = Speaker(rng, heldout=False)
+    speaker = Speaker(rng, heldout=False, novelty=novelty)
     made = speaker.begin(Toolset(()) if rng.random() < 0.05 else toolset(rng, heldout=False, novelty=novelty))
     for _ in range(rng.choice((1, 2, 2, 3))):
         draw = rng.random()

@@ -42,14 +42,17 @@ LONGEST = 640  # tokens; longer conversations are dropped
 class Plan:
     """How to train. ``steps`` counts optimizer steps; fractions are of ``steps``."""
 
-    steps: int = 5000
-    part_tokens: int = 1536  # with padding
+    steps: int = 6000
+    part_tokens: int = 1024  # with padding
     parts: int = 4  # a step's batch; threads take parts as they become free
     seed: int = 7
-    peak_rate: float = 4e-3
+    peak_rate: float = 4e-3  # of the matrices
+    embedding_share: float = 0.3  # the embedding's and the norms' rate, as a share of the matrices'
     warm_up_steps: int = 100
-    repeat_steps: int = 100  # first, on repeated random tokens only, so that copying forms early
-    decay_fraction: float = 0.35
+    repeat_steps: int = (
+        100  # first, on repeated random tokens only, so that copying forms; later a part in eight
+    )
+    decay_fraction: float = 0.78
     int4_fraction: float = 0.18
     threads: int = 2
 
@@ -64,7 +67,7 @@ class Batch:
     chunk: int
 
 
-def pack(rows: list[tuple[list[int], list[bool]]], chunk: int = 0) -> Batch:
+def pack(rows: list[tuple[list[int], list[bool]]], chunk: int = -1) -> Batch:
     """Pad conversations into one batch."""
     length = max(len(tokens) for tokens, _ in rows)
     padded = torch.zeros(len(rows), length, dtype=torch.long)
@@ -80,7 +83,7 @@ def batches(tokenizer: Tokenizer, plan: Plan, first_chunk: int) -> Iterator[Batc
     """Generate batches without end; the same chunk has the same batches in every run."""
     for chunk in count(first_chunk):
         rng = random.Random(f"{plan.seed} {chunk}")
-        novelty = 0.0 if chunk < PLAIN_CHUNKS else 0.45
+        novelty = 0.0 if chunk < PLAIN_CHUNKS else 0.35
         made = (conversation(rng, novelty) for _ in range(CHUNK))
         rows = [encode(tokenizer, segments(one.messages, one.tools)) for one in made]
         rows = sorted((row for row in rows if len(row[0]) <= LONGEST), key=_length)
@@ -204,12 +207,9 @@ class Run:
         source = produced(self.tokenizer.to_str(), self.plan, self.chunk + 1)
         began, recent = time.monotonic() - self.seconds, []
         while self.step < self.plan.steps:
-            is_warming = self.step < self.plan.repeat_steps
-            parts = [
-                repeats(self.plan, self.step, part) if is_warming else next(source) for part in range(self.plan.parts)
-            ]
+            parts = [self._part(source, part) for part in range(self.plan.parts)]
             recent.append(self._learn(parts))
-            self.step, self.chunk = self.step + 1, self.chunk if is_warming else parts[-1].chunk
+            self.step, self.chunk = self.step + 1, max(self.chunk, parts[-1].chunk)
             self.seconds = time.monotonic() - began
             if self.step % 50 == 0:
                 self.losses.append((self.step, round(sum(recent) / len(recent), 4)))
@@ -217,6 +217,10 @@ class Run:
                 recent = []
             if self.step % every == 0 or self.step == self.plan.steps:
                 self._keep()
+
+    def _part(self, source: Iterator[Batch], part: int) -> Batch:
+        is_repeats = self.step < self.plan.repeat_steps or (part == 0 and self.step % 2 == 0)
+        return repeats(self.plan, self.step, part) if is_repeats else next(source)
 
     def _learn(self, parts: list[Batch]) -> float:
         """Take one step; threads share one set of rounded weights, and gradients pass straight through the rounding."""
@@ -230,7 +234,11 @@ class Run:
         share = rate(self.plan, self.step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.plan.peak_rate * share
+                group["lr"] = (
+                    self.plan.peak_rate
+                    * share
+                    * (1.0 if isinstance(optimizer, torch.optim.Muon) else self.plan.embedding_share)
+                )
         list(self.pool.map(lambda optimizer: optimizer.step(), self.optimizers))
         return sum(loss for loss, _ in done)
 
@@ -241,10 +249,8 @@ class Run:
         return 128 if self.step % 3 == 0 else 32
 
     def _keep(self) -> None:
-        scores = {
-            f"block_{size}" if size else "float": exact_matches(self.network, self.tokenizer, size)
-            for size in (0, 32, 128)
-        }
+        sizes = (0, 32, 128) if self.step == self.plan.steps else (0,)
+        scores = {f"block_{size}" if size else "float": self._score(size) for size in sizes}
         for name, score in scores.items():
             print(f"step={self.step} heldout={name} {json.dumps(score)}", flush=True)
         export(self.network, self.tokenizer, self.out)
@@ -261,6 +267,9 @@ class Run:
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(self.checkpoint)
+
+    def _score(self, block_size: int) -> dict[str, float]:
+        return exact_matches(self.network, self.tokenizer, block_size)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.network.load_state_dict(saved["network"])
@@ -345,7 +354,7 @@ def main() -> None:
     """Train by the command line's plan."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("model"))
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rate", type=float, default=4e-3, help="peak learning rate")
     parser.add_argument("--threads", type=int, default=2)
