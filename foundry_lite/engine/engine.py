@@ -9,8 +9,8 @@ import asyncio
 import itertools
 import logging
 import sys
-from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from foundry_lite.settings import child_environment
 
 log = logging.getLogger(__name__)
 
-_LAST_WORDS = 20  # lines of a worker's stderr that are kept to explain its death
-_LINE_LIMIT = 1 << 20
+_LAST_SECONDS = 2.0  # that a worker whose stdout has ended may take to end itself
+_LAST_WORDS = 4000  # characters of a worker's stderr that are kept to explain its death
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Engine:
         self._generations: dict[int, Generation] = {}
         self._admissions: dict[int, asyncio.Future[None]] = {}
         self._loaded: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
-        self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._last_words = ""
         self._listener = asyncio.create_task(self._listen())
         self._stderr = asyncio.create_task(self._keep_last_words())
         self._is_closing = False
@@ -138,13 +138,17 @@ class Engine:
     async def close(self) -> None:
         """End the worker and wait until it is gone; its requests get `EngineDied`."""
         self._is_closing = True
-        if self._process.returncode is None:
-            self._process.kill()  # it has nothing to save
+        self._kill()  # it has nothing to save
         await self._listener
         await self._stderr
         await self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
+
+    def _kill(self) -> None:
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
 
     def _send(self, command: Command) -> None:
         body = messages.encode(command)
@@ -165,6 +169,11 @@ class Engine:
                 body = await stream.readexactly(messages.HEADER.unpack(header)[0])
                 self._hear(messages.decode_reply(body))
         except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:  # whatever ended the listening, nobody may wait for this worker any more
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), _LAST_SECONDS)
+            self._kill()
             await self._process.wait()
             self._bury()
 
@@ -227,15 +236,15 @@ class Engine:
     def _cause(self) -> str:
         code = self._process.returncode
         how = "still running" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
-        words = next((line for line in reversed(self._last_words) if line.strip()), "")
-        return f"{how}: {words.strip()}" if words else how
+        words = self._last_words.strip().rpartition("\n")[2]
+        return f"{how}: {words}" if words else how
 
     async def _keep_last_words(self) -> None:
         assert self._process.stderr is not None
-        async for line in self._process.stderr:
-            text = line.decode(errors="replace").rstrip()
-            self._last_words.append(text)
-            log.debug("worker pid=%d: %s", self.pid, text)
+        while chunk := await self._process.stderr.read(_LAST_WORDS):
+            text = chunk.decode(errors="replace")
+            self._last_words = (self._last_words + text)[-_LAST_WORDS:]
+            log.debug("worker pid=%d: %s", self.pid, text.rstrip())
 
 
 async def load_engine(folder: Path, options: EngineOptions) -> Engine:
@@ -251,7 +260,6 @@ async def load_engine(folder: Path, options: EngineOptions) -> Engine:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=child_environment(PYTHONUNBUFFERED="1"),
-        limit=_LINE_LIMIT,
     )
     engine = Engine(process)
     engine._send(
