@@ -40,8 +40,8 @@ DESCRIPTION = (
 )
 LIMITS = (
     "English only. It knows nothing of the world: what is not in its generated training data it refuses or gets wrong. "
-    "It was trained on prompts of up to a few hundred tokens; longer ones are accepted and unreliable. Its purpose is to "
-    "show and to test foundry-lite on a real model."
+    "It was trained on prompts of up to a few hundred tokens; longer ones are accepted and unreliable. Its purpose is "
+    "to show and to test foundry-lite on a real model."
 )
 
 
