@@ -103,7 +103,6 @@ class Engine:
         self._listener = asyncio.create_task(self._listen())
         self._stderr = asyncio.create_task(self._keep_last_words())
         self._is_closing = False
-        self.active = 0  # turns that hold a slot, as of the worker's last step
         self.context_length = 0
         self.vocabulary = 0
         self.died = asyncio.Event()
@@ -179,8 +178,7 @@ class Engine:
 
     def _hear(self, reply: messages.Reply) -> None:
         match reply:
-            case Produced(deltas=deltas, active=active):
-                self.active = active
+            case Produced(deltas=deltas):
                 for number, delta in deltas:
                     self._deliver(number, delta)
             case Admitted(turn=number, prompt_tokens=prompt_tokens):
@@ -212,7 +210,6 @@ class Engine:
     def _bury(self) -> None:
         """Tell everyone who waits that the worker is gone."""
         self.died.set()
-        self.active = 0
         death = self._death()
         if not self._loaded.done():
             self._loaded.set_exception(LoadFailed(f"the worker ended while loading: {self._cause()}"))

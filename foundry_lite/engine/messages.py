@@ -76,10 +76,9 @@ class Admitted(Struct, frozen=True, tag=True):
 
 
 class Produced(Struct, frozen=True, tag=True):
-    """What one step added, by turn."""
+    """What one step, or a few quick ones, added, by turn."""
 
     deltas: list[tuple[int, Delta]]
-    active: int  # turns that hold a slot after the step
 
 
 Reply = Loaded | Failure | Admitted | Produced

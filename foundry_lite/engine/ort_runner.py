@@ -140,8 +140,9 @@ class OrtRunner:
         """Run one step that appends ``new`` tokens to each row; ``lengths`` are those after it."""
         mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
         _bind(binding, "attention_mask", mask)
-        positions = lengths[:, None] + np.arange(-new, 0)
+        positions = None  # a name that keeps its memory until the run is over
         if "position_ids" in self._inputs:
+            positions = lengths[:, None] + np.arange(-new, 0)
             _bind(binding, "position_ids", positions)
         self._session.run_with_iobinding(binding)
 

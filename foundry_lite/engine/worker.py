@@ -157,7 +157,7 @@ class Worker:
             if finished:
                 self._close(finished)
             if self._gathering.is_due:
-                self._outbox.send(Produced(self._gathering.take(), self._scheduler.active))
+                self._outbox.send(Produced(self._gathering.take()))
 
     def _obey(self, *, waits: bool) -> None:
         """Take what the intake has prepared; wait for it when there is nothing to run."""

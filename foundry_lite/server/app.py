@@ -92,7 +92,6 @@ class Daemon:
             "resident_bytes": devices.resident_memory_bytes(engine.pid) if engine else None,
             "peak_bytes": devices.peak_memory_bytes(engine.pid) if engine else None,
             "requests": engine.open_requests if engine else 0,
-            "running": engine.active if engine else 0,
             "idle_seconds": round(idle, 1),
             "unload_in_seconds": round(max(0.0, keep_alive - idle), 1) if keep_alive and engine else None,
         }

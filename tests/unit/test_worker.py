@@ -1,0 +1,66 @@
+"""What the worker tells, and when."""
+
+from __future__ import annotations
+
+import time
+
+from foundry_lite.engine.worker import Gathering
+from foundry_lite.generation import Delta, Finish, Usage
+
+
+def token(text: str) -> Delta:
+    return Delta(text, tokens=1)
+
+
+def test_a_lone_turn_is_told_every_token_as_it_is_made() -> None:
+    gathering = Gathering()
+    for text in "abc":
+        assert gathering.add([(1, token(text))]) == 0
+        assert gathering.is_due
+        assert gathering.take() == [(1, token(text))]
+    assert not gathering.is_due
+
+
+def test_several_turns_are_told_together_and_nothing_is_lost_or_reordered() -> None:
+    gathering = Gathering()
+    told = {1: "", 2: ""}
+    messages = 0
+    for text in "abcdefghij":
+        gathering.add([(1, token(text)), (2, token(text.upper()))])
+        if gathering.is_due:
+            messages += 1
+            for number, delta in gathering.take():
+                told[number] += delta.text
+    time.sleep(0.01)
+    assert gathering.is_due
+    for number, delta in gathering.take():
+        told[number] += delta.text
+    assert told == {1: "abcdefghij", 2: "ABCDEFGHIJ"}
+    assert messages < 10
+
+
+def test_a_first_token_and_an_end_are_told_at_once_even_among_several() -> None:
+    gathering = Gathering()
+    gathering.add([(1, token("a")), (2, token("b"))])
+    gathering.take()
+    gathering.add([(1, token("c"))])
+    assert not gathering.is_due
+    gathering.add([(1, token("d")), (3, token("x"))])
+    assert gathering.is_due
+    assert gathering.take() == [(1, Delta("cd", tokens=2)), (3, token("x"))]
+    end = Delta("!", tokens=1, finish=Finish.STOP, usage=Usage(3, 9))
+    assert gathering.add([(2, token("e"))]) == 0
+    assert gathering.add([(2, end)]) == 1
+    assert gathering.is_due
+    assert gathering.take() == [(2, Delta("e!", tokens=2, finish=Finish.STOP, usage=Usage(3, 9)))]
+
+
+def test_what_was_gathered_for_a_cancelled_turn_is_forgotten() -> None:
+    gathering = Gathering()
+    gathering.add([(1, token("a")), (2, token("b"))])
+    gathering.take()
+    gathering.add([(1, token("c")), (2, token("d"))])
+    gathering.forget(1)
+    assert gathering.take() == [(2, token("d"))]
+    gathering.add([(2, token("e"))])
+    assert gathering.is_due  # it is alone now
