@@ -46,12 +46,10 @@ class Plan:
     part_tokens: int = 1024  # with padding
     parts: int = 4  # a step's batch; threads take parts as they become free
     seed: int = 7
-    peak_rate: float = 4e-3  # of the matrices
+    peak_rate: float = 1.5e-3  # of the matrices
     embedding_share: float = 0.3  # the embedding's and the norms' rate, as a share of the matrices'
     warm_up_steps: int = 100
-    repeat_steps: int = (
-        100  # first, on repeated random tokens only, so that copying forms; later a part in eight
-    )
+    repeat_steps: int = 100  # first, on repeated random tokens only, so that copying forms; later a part in eight
     decay_fraction: float = 0.78
     int4_fraction: float = 0.18
     threads: int = 2
@@ -188,7 +186,7 @@ class Run:
     def __init__(self, plan: Plan, out: Path) -> None:
         self.plan = plan
         self.out = out
-        self.checkpoint = out.with_name(out.name + ".checkpoint.pt")
+        self.checkpoint = out.parent / "checkpoints" / f"{out.name}.pt"
         torch.manual_seed(plan.seed)
         torch.set_num_threads(1)  # threads share work by parts of a batch, not inside operators
         self.pool = ThreadPoolExecutor(plan.threads, initializer=torch.set_num_threads, initargs=(1,))
@@ -265,6 +263,7 @@ class Run:
             "tokenizer": self.tokenizer.to_str(),
         }
         partial = self.checkpoint.with_suffix(".partial")
+        partial.parent.mkdir(exist_ok=True)
         torch.save(state, partial)
         partial.replace(self.checkpoint)
 
@@ -356,7 +355,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("model"))
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--rate", type=float, default=4e-3, help="peak learning rate")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--every", type=int, default=300, help="steps between checkpoints")
     options = parser.parse_args()
