@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 NAME = "home-assistant"
 DESCRIPTION = (
-    "A home assistant of 5 million parameters, trained from scratch on generated conversations: it answers a request "
+    "A home assistant of 4.4 million parameters, trained from scratch on generated conversations: it answers a request "
     "with a call of one of the tools given in the prompt, turns a tool's result into a sentence, answers questions "
     "about itself and foundry-lite, and says when it cannot help."
 )
