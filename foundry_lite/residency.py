@@ -67,15 +67,16 @@ class Residency:
         Raises `EngineBusy` when the queue is full or nothing can be unloaded, `LoadFailed`, `InvalidRequest`.
         """
         engine = await self.engine(artifact)
+        if engine.is_ending:  # unloaded to make room in the very moment in which it was handed out
+            engine = await self.engine(artifact)
         return await engine.begin(request)
 
     async def engine(self, artifact: Artifact) -> Engine:
         """Return the model's engine, loading it when it is not in memory."""
-        resident = self._residents.get(artifact.identity)
-        if resident is None or resident.is_dead:
-            self._residents.pop(artifact.identity, None)
+        resident = self._living(artifact)
+        while resident is None and len(self._residents) >= self._settings.max_loaded:
             await self._make_room()
-            resident = self._residents.get(artifact.identity)  # somebody may have begun it while we made room
+            resident = self._living(artifact)  # somebody may have begun it meanwhile, or taken the room
         if resident is None:
             resident = Resident(artifact, asyncio.create_task(self._load(artifact)))
             self._residents[artifact.identity] = resident
@@ -100,18 +101,22 @@ class Residency:
         log.info("loaded %s seconds=%.2f rss_mb=%.0f pid=%d", artifact.ref, seconds, resident_mb, engine.pid)
         return engine
 
+    def _living(self, artifact: Artifact) -> Resident | None:
+        resident = self._residents.get(artifact.identity)
+        if resident is not None and resident.is_dead:
+            del self._residents[artifact.identity]
+            return None
+        return resident
+
     async def _make_room(self) -> None:
-        for resident in self.residents:
-            if resident.is_dead:
-                await self._unload(resident, "died")
-        while len(self._residents) >= self._settings.max_loaded:
-            idle = [one for one in self.residents if one.is_idle]
-            if not idle:
-                raise EngineBusy(
-                    f"{len(self._residents)} models are loaded and in use, the limit is {self._settings.max_loaded}",
-                    hint="Try again in a moment, or raise FOUNDRY_LITE_MAX_LOADED.",
-                )
-            await self._unload(min(idle, key=lambda one: one.used), "room")
+        """Unload one model: a dead one, else the idle one that was used longest ago."""
+        idle = [one for one in self.residents if one.is_dead or one.is_idle]
+        if not idle:
+            raise EngineBusy(
+                f"{len(self._residents)} models are loaded and in use, the limit is {self._settings.max_loaded}",
+                hint="Try again in a moment, or raise FOUNDRY_LITE_MAX_LOADED.",
+            )
+        await self._unload(min(idle, key=lambda one: (not one.is_dead, one.used)), "room")
 
     async def _unload(self, resident: Resident, reason: str) -> None:
         self._residents.pop(resident.artifact.identity, None)
@@ -127,11 +132,9 @@ class Residency:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             for resident in self.residents:
-                if not resident.is_idle:
-                    if not resident.is_dead:
-                        resident.used = time.monotonic()
-                    continue
-                if reason := self._reason_to_unload(resident):
+                if not (resident.is_idle or resident.is_dead):
+                    resident.used = time.monotonic()
+                elif reason := self._reason_to_unload(resident):
                     await self._unload(resident, reason)
 
     def _reason_to_unload(self, resident: Resident) -> str | None:

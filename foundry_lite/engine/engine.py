@@ -112,6 +112,11 @@ class Engine:
         return self._process.pid
 
     @property
+    def is_ending(self) -> bool:
+        """Whether it takes no more requests: it is being closed, or its worker is gone."""
+        return self._is_closing or self.died.is_set()
+
+    @property
     def open_requests(self) -> int:
         """Requests admitted, or about to be, and not ended."""
         return len(self._generations)
@@ -121,7 +126,7 @@ class Engine:
 
         Raises `InvalidRequest`, `EngineBusy`, or `EngineDied`.
         """
-        if self.died.is_set():
+        if self.is_ending:
             raise self._death()
         number = next(self._numbers)
         generation = self._generations[number] = Generation(self, number)
