@@ -42,7 +42,7 @@ LONGEST = 640  # tokens; longer conversations are dropped
 class Plan:
     """How to train. ``steps`` counts optimizer steps; fractions are of ``steps``."""
 
-    steps: int = 6000
+    steps: int = 8800
     part_tokens: int = 1024  # with padding
     parts: int = 4  # a step's batch; threads take parts as they become free
     seed: int = 7
@@ -353,7 +353,7 @@ def main() -> None:
     """Train by the command line's plan."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("model"))
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=8800)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--threads", type=int, default=2)
