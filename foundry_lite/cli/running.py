@@ -138,7 +138,7 @@ async def _talk(engine: Engine, conversation: Conversation, output: Output) -> N
 
 
 def _cancel(task: asyncio.Future[Delta], _number: int, _frame: FrameType | None) -> None:
-    task.cancel()
+    task.get_loop().call_soon_threadsafe(task.cancel)  # which wakes the loop, should it be waiting for the worker
 
 
 def _read_line() -> str:
