@@ -54,7 +54,7 @@ def import_(
         if check.value < WORTH_A_WARNING:
             output.talk(
                 f"warning: only {check.value:.1%} of the next-token choices are the source's; "
-                "measure it on your own data, or import with a smaller --block-size or --precision int8"
+                "measure it on your own data; --precision int8 loses less"
             )
     output.talk(f"hint: foundry-lite run {name}")
 
