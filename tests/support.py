@@ -69,6 +69,14 @@ class Daemon:
         """Stop it as Ctrl-C does; return what it logged."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
+        return self._end()
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self.process.kill()
+        self._end()
+
+    def _end(self) -> str:
         log = self.process.communicate(timeout=30)[1]
         for client in self._clients:
             client.close()

@@ -144,8 +144,7 @@ def test_a_killed_daemon_takes_its_workers_with_it(home: Path) -> None:
     begin_stream(daemon, "slow")
     worker = daemon.worker("slow")
     assert worker is not None
-    daemon.process.kill()
-    daemon.process.communicate()
+    daemon.kill()
     eventually(lambda: process_is_gone(worker["pid"]))
 
 
