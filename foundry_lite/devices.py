@@ -31,7 +31,7 @@ def probe_machine() -> Machine:
         system=f"{platform.system()} {platform.machine()}",
         processor=_processor(),
         cores=usable_cores(),
-        memory_bytes=psutil.virtual_memory().total,
+        memory_bytes=usable_memory(),
         python=platform.python_version(),
     )
 
@@ -41,6 +41,16 @@ def usable_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
     quota = _cgroup_cores()
     return max(1, min(cores, int(quota))) if quota else cores
+
+
+def usable_memory() -> int:
+    """Return the bytes of memory this process may use: the machine's, cut by the cgroup's limit."""
+    total = int(psutil.virtual_memory().total)
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        return min(total, int(limit))
+    except (OSError, ValueError):  # no cgroup, or "max"
+        return total
 
 
 def peak_memory_bytes(pid: int) -> int | None:

@@ -61,23 +61,67 @@ class Tokens(Struct, frozen=True, tag="tokens"):
     ids: tuple[int, ...]
 
 
-class Sampling(Struct, frozen=True):
+class Sampling(Struct, frozen=True, omit_defaults=True):
     """How the next token is chosen. ``None`` leaves a choice to the model's own defaults.
 
-    ``temperature`` 0 is greedy. ``top_k`` 0 keeps all tokens. The same ``seed`` gives the same draws.
+    ``temperature`` 0 is greedy. ``top_k`` 0 keeps all tokens; ``min_p`` keeps those at least that share as likely as
+    the best. The penalties have OpenAI's meaning and count the tokens of the answer; ``repetition_penalty``
+    (1.0: none) is that of the CTRL paper and transformers, and counts those of the prompt too. ``logit_bias`` is added
+    to the logits by token id. No end-of-turn token and no stop string ends an answer before ``min_tokens``. The same
+    ``seed`` gives the same draws.
     """
 
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
     seed: int | None = None
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: dict[int, float] = {}
+    min_tokens: int = 0
 
 
-class GenerationRequest(Struct, frozen=True):
+class GrammarKind(StrEnum):
+    """The language a grammar is written in."""
+
+    JSON_OBJECT = "json_object"  # any JSON object; the text is empty
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    LARK = "lark"
+
+
+class Grammar(Struct, frozen=True):
+    """What an answer must look like. ``param`` is the request field that errors name."""
+
+    kind: GrammarKind
+    text: str = ""
+    param: str = "response_format"
+
+
+class ToolMode(StrEnum):
+    """Whether tools may, must or must not be called."""
+
+    NONE = "none"
+    AUTO = "auto"
+    REQUIRED = "required"
+
+
+class ToolChoice(Struct, frozen=True):
+    """Which tools an answer calls: ``names`` (empty: all) are those it may or must choose from."""
+
+    mode: ToolMode = ToolMode.AUTO
+    names: tuple[str, ...] = ()
+    is_parallel: bool = True  # whether several calls may follow each other
+
+
+class GenerationRequest(Struct, frozen=True, omit_defaults=True):
     """All that one generation is told.
 
     ``max_new_tokens=None`` means up to the end of the context. ``stop`` strings end the text before they appear.
-    ``ignore_eos`` goes on past the model's end of turn, for measuring.
+    ``ignore_eos`` goes on past the model's end of turn, for measuring. ``choices`` answers are made of one prompt.
+    ``top_logprobs`` is how many of the likeliest tokens are told beside each token; ``None`` tells no logprobs at all.
     """
 
     prompt: Chat | Tokens
@@ -85,6 +129,11 @@ class GenerationRequest(Struct, frozen=True):
     max_new_tokens: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    choices: int = 1
+    top_logprobs: int | None = None
+    grammar: Grammar | None = None
+    tool_choice: ToolChoice = ToolChoice()
+    adapter: str | None = None
 
 
 class Finish(StrEnum):
@@ -96,10 +145,14 @@ class Finish(StrEnum):
 
 
 class Usage(Struct, frozen=True):
-    """Tokens read and written; ``completion_tokens`` counts the end-of-turn token too, as the work it was."""
+    """Tokens read and written; ``completion_tokens`` counts the end-of-turn token too, as the work it was.
+
+    ``cached_tokens`` of the prompt were not computed: their keys and values were still there.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -117,8 +170,27 @@ class Timings(Struct, frozen=True):
     decode: float
 
 
+class Logprob(Struct, frozen=True):
+    """One token and its natural logarithm of probability, before temperature, penalties, bias and grammar."""
+
+    token: str
+    bytes: bytes
+    logprob: float
+
+
+class TokenLogprob(Struct, frozen=True):
+    """A chosen token, and the likeliest ones in its place."""
+
+    chosen: Logprob
+    top: tuple[Logprob, ...] = ()
+
+
 class Delta(Struct, frozen=True, omit_defaults=True):
-    """What one step adds to an answer. ``tokens`` may be more than the text shows: bytes and stop strings are held."""
+    """What one step adds to an answer. ``tokens`` may be more than the text shows: bytes and stop strings are held.
+
+    ``choice`` says which of the request's answers it belongs to; each of them ends with a ``finish`` of its own.
+    ``usage`` is that of one choice.
+    """
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -126,3 +198,5 @@ class Delta(Struct, frozen=True, omit_defaults=True):
     finish: Finish | None = None
     usage: Usage | None = None
     timings: Timings | None = None
+    choice: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()

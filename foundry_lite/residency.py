@@ -163,4 +163,7 @@ def engine_options(settings: Settings, artifact: Artifact) -> EngineOptions:
         temperature=defaults.temperature,
         top_p=defaults.top_p,
         top_k=defaults.top_k,
+        kv_bytes=settings.kv_memory,
+        reproducible=settings.reproducible or defaults.reproducible,
+        speculation=settings.speculation,
     )

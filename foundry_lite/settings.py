@@ -7,6 +7,7 @@ a heading for each.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -18,6 +19,7 @@ import platformdirs
 from foundry_lite.errors import BadSetting
 
 _PREFIX = "FOUNDRY_LITE_"
+_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 def _whole(text: str) -> int:
@@ -46,6 +48,19 @@ def _seconds(text: str) -> timedelta:
     if not 0 <= seconds < 10**9:
         raise ValueError("must be a number of seconds from 0 up")
     return timedelta(seconds=seconds)
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise ValueError("must be a size such as 512MiB or 2GiB")
+    return int(float(match[1]) * _UNITS[(match[2] or "B").lower()])
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in {"0", "1", "true", "false"}:
+        raise ValueError("must be true or false")
+    return text.lower() in {"1", "true"}
 
 
 def _level(text: str) -> str:
@@ -79,6 +94,9 @@ class Settings:
     queue: int = _parsed_by(_whole, 256)  # requests that may wait for a slot
     context_length: int = _parsed_by(_positive, 4096)  # tokens a slot holds at most; the model's own limit if smaller
     threads: int = _parsed_by(_whole, 0)  # 0: the cores this process may use
+    kv_memory: int = _parsed_by(_bytes, 0)  # bytes of keys and values a model may hold; 0: a quarter of the memory
+    reproducible: bool = _parsed_by(_switch, False)  # same request, same seed, same tokens, at any load
+    speculation: int = _parsed_by(_whole, 0)  # tokens guessed at once by prompt look-up; 0: none
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:

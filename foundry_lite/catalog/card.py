@@ -31,11 +31,12 @@ class Evidence(Struct, frozen=True, omit_defaults=True):
 
 
 class Defaults(Struct, frozen=True, omit_defaults=True):
-    """Sampling when a request says nothing: the model's own ``generation_config.json``, else OpenAI's defaults."""
+    """How it answers when a request says nothing: the model's own ``generation_config.json``, else OpenAI's defaults."""
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    reproducible: bool = False  # the same request with the same seed gives the same tokens, at a cost in speed
 
 
 class Card(Struct, frozen=True, omit_defaults=True):

@@ -27,12 +27,15 @@ class Recipe(Struct, frozen=True, omit_defaults=True):
     block_size: int | None = None
     symmetric: bool = True
     provider: str = "cpu"
+    fast_prefill: bool = False  # a W8A8 companion graph computes the prompts
+    adapters: bool = False  # LoRA adapters can be loaded at run time
 
     @property
     def variant(self) -> str:
         """The name of the variant, such as ``cpu-int4`` (block 32) or ``cpu-int4-b128``."""
         block = f"-b{self.block_size}" if self.block_size not in (None, 32) else ""
-        return f"{self.provider}-{self.precision}{block}"
+        extras = "-fp" * self.fast_prefill + "-lora" * self.adapters
+        return f"{self.provider}-{self.precision}{block}{extras}"
 
 
 def recipe_for(precision: Precision, block_size: int | None = None) -> Recipe:

@@ -29,7 +29,11 @@ _LAST_WORDS = 4000  # characters of a worker's stderr that are kept to explain i
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How a worker runs its model. ``threads=0`` means as many as this process may use cores."""
+    """How a worker runs its model. ``threads=0`` means as many as this process may use cores.
+
+    ``kv_bytes`` is the most that keys and values may take; 0 is a quarter of this machine's memory. ``speculation`` is
+    how many tokens are guessed at once by prompt look-up; 0 guesses none.
+    """
 
     threads: int = 0
     slots: int = 16
@@ -38,6 +42,9 @@ class EngineOptions:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    kv_bytes: int = 0
+    reproducible: bool = False
+    speculation: int = 0
 
 
 class Generation:
@@ -105,6 +112,8 @@ class Engine:
         self._is_closing = False
         self.context_length = 0
         self.vocabulary = 0
+        self.kv_bytes = 0
+        self.runner = ""
         self.died = asyncio.Event()
 
     @property
@@ -194,6 +203,7 @@ class Engine:
                 self._refuse(number, reply.error())
             case Loaded():
                 self.context_length, self.vocabulary = reply.context_length, reply.vocabulary
+                self.kv_bytes, self.runner = reply.kv_bytes, reply.runner
                 self._loaded.set_result(reply)
 
     def _refuse(self, number: int | None, error: FoundryError) -> None:
@@ -274,6 +284,9 @@ async def load_engine(folder: Path, options: EngineOptions) -> Engine:
             temperature=options.temperature,
             top_p=options.top_p,
             top_k=options.top_k,
+            kv_bytes=options.kv_bytes or devices.usable_memory() // 4,
+            reproducible=options.reproducible,
+            speculation=options.speculation,
         )
     )
     try:

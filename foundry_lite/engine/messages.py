@@ -25,6 +25,9 @@ class Load(Struct, frozen=True, tag=True):
     temperature: float
     top_p: float
     top_k: int
+    kv_bytes: int
+    reproducible: bool
+    speculation: int
 
 
 class Begin(Struct, frozen=True, tag=True):
@@ -40,14 +43,36 @@ class Cancel(Struct, frozen=True, tag=True):
     turn: int
 
 
-Command = Load | Begin | Cancel
+class LoadAdapter(Struct, frozen=True, tag=True):
+    """Load a LoRA adapter beside the model; answered by `AdapterReady`."""
+
+    name: str
+    path: str
+
+
+class UnloadAdapter(Struct, frozen=True, tag=True):
+    """Forget an adapter once no turn uses it."""
+
+    name: str
+
+
+Command = Load | Begin | Cancel | LoadAdapter | UnloadAdapter
 
 
 class Loaded(Struct, frozen=True, tag=True):
-    """The model is ready."""
+    """The model is ready. ``kv_bytes`` is the most that keys and values will take."""
 
     context_length: int
     vocabulary: int
+    kv_bytes: int
+    runner: str
+
+
+class AdapterReady(Struct, frozen=True, tag=True):
+    """An adapter is loaded, or was refused: then ``error`` says why."""
+
+    name: str
+    error: str | None = None
 
 
 class Failure(Struct, frozen=True, tag=True):
@@ -81,7 +106,7 @@ class Produced(Struct, frozen=True, tag=True):
     deltas: list[tuple[int, Delta]]
 
 
-Reply = Loaded | Failure | Admitted | Produced
+Reply = Loaded | AdapterReady | Failure | Admitted | Produced
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_command = msgspec.msgpack.Decoder(Command).decode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -21,6 +22,9 @@ class Runner(Protocol):
     slots: int
     context_length: int  # tokens that one slot holds at most
     vocabulary: int
+    kv_bytes_per_token: int  # of all layers together
+    can_copy: bool  # whether `copy` works; what cannot be copied can still be continued in its own slot
+    can_verify: bool  # whether `verify` works
 
     def prefill(self, slot: int, tokens: Sequence[int]) -> Logits:
         """Append ``tokens`` to the slot; return the logits ``(vocabulary,)`` after the last of them."""
@@ -31,11 +35,23 @@ class Runner(Protocol):
         The array is the runner's own and is overwritten by the next call.
         """
 
+    def verify(self, slot: int, tokens: Sequence[int]) -> Logits:
+        """Append ``tokens`` to the slot; return the logits ``(tokens, vocabulary)`` after each of them."""
+
     def keep(self, slot: int, length: int) -> None:
-        """Forget what lies beyond ``length`` tokens."""
+        """Forget what lies beyond ``length`` tokens, and give its memory back."""
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Make ``target`` hold the first ``length`` tokens of ``source``."""
+        """Make ``target`` hold the first ``length`` tokens of ``source``, and its adapter."""
+
+    def adapt(self, slot: int, adapter: str | None) -> None:
+        """Compute what follows in ``slot``, which must be empty, with an adapter that `load_adapter` has loaded."""
+
+    def load_adapter(self, name: str, path: Path) -> None:
+        """Load a LoRA adapter. Raises `LoadFailed` when it does not fit this model."""
+
+    def unload_adapter(self, name: str) -> None:
+        """Forget an adapter; no slot may use it."""
 
     def length(self, slot: int) -> int:
         """Return the number of tokens that the slot holds."""
