@@ -1,0 +1,41 @@
+"""LoRA adapters on disk: onnxruntime's own adapter format, one array for each graph input that the adapter replaces.
+
+Source: ``onnxruntime.AdapterFormat`` (a flatbuffer, as ``og.Adapters`` of onnxruntime-genai reads it too).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from foundry_lite.errors import LoadFailed
+
+_VERSION = 1  # of what the parameters mean: `lora.<layer>.<node>.A` and `.B`, the scaling within B
+
+
+def read(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Read the matrices of an adapter, by the names of the graph's inputs. Raises `LoadFailed`."""
+    try:
+        file = ort.AdapterFormat.read_adapter(str(path))
+        version = file.get_adapter_version()
+        arrays = {name: np.array(value.numpy(), np.float32) for name, value in file.get_parameters().items()}
+    except Exception as error:
+        raise LoadFailed(f"{path.name} cannot be read as an adapter: {error}") from error
+    if version != _VERSION:
+        raise LoadFailed(f"{path.name} has adapter version {version}, this version reads {_VERSION}")
+    return arrays
+
+
+def write(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write the matrices of an adapter."""
+    file = ort.AdapterFormat()
+    file.set_adapter_version(_VERSION)
+    file.set_model_version(_VERSION)
+    file.set_parameters(
+        {name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(one)) for name, one in arrays.items()}
+    )
+    file.export_adapter(str(path))
