@@ -6,6 +6,7 @@ OpenAI's JSON nor tokens of a particular model.
 
 from __future__ import annotations
 
+import builtins
 from enum import StrEnum
 from typing import Any
 
@@ -174,7 +175,7 @@ class Logprob(Struct, frozen=True):
     """One token and its natural logarithm of probability, before temperature, penalties, bias and grammar."""
 
     token: str
-    bytes: bytes
+    bytes: builtins.bytes  # the bare name would mean this field, when msgspec looks it up
     logprob: float
 
 

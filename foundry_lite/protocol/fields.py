@@ -38,7 +38,7 @@ def convert(value: Mapping[str, Any], kind: type[T], *, known_unsupported: froze
 
 def _explain(text: str, known_unsupported: frozenset[str]) -> InvalidRequest:
     at = _AT.search(text)
-    path = at["path"] if at else ""
+    path = at["path"].partition("[...]")[0] if at else ""  # which key of an object of any keys, msgspec does not say
     text = _AT.sub("", text)
     if unknown := _UNKNOWN.match(text):
         field = _join(path, unknown["field"])

@@ -1,12 +1,10 @@
-"""OpenAI's chat completions: each field obeyed or refused by name, and the shape of every answer."""
+"""OpenAI's chat completions: each field of a request obeyed or refused by name."""
 
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
-import msgspec
 import pytest
 
 from foundry_lite.errors import InvalidRequest
@@ -18,12 +16,13 @@ from foundry_lite.generation import (
     Message,
     Role,
     Sampling,
-    Timings,
     Tool,
     ToolCall,
-    Usage,
+    ToolChoice,
+    ToolMode,
 )
-from foundry_lite.protocol.chat import ChatCall, ChatWriter, decode_chat
+from foundry_lite.protocol.answer import AnswerWriter
+from foundry_lite.protocol.chat import ChatCall, _ChatBody, decode_chat
 
 HELLO = [{"role": "user", "content": "hello"}]
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -70,6 +69,19 @@ def test_every_supported_field_is_obeyed() -> None:
             top_p=0.25,
             seed=-7,
             stop=["a", "b"],
+            n=3,
+            presence_penalty=-2,
+            frequency_penalty=1.5,
+            logit_bias={"0": -100, "151643": 0.5},
+            logprobs=True,
+            top_logprobs=20,
+            parallel_tool_calls=False,
+            tool_choice="none",
+            top_k=40,
+            min_p=0.125,
+            repetition_penalty=1.25,
+            min_tokens=9,
+            ignore_eos=True,
             tools=[
                 {
                     "type": "function",
@@ -83,29 +95,31 @@ def test_every_supported_field_is_obeyed() -> None:
         model="mine",
         request=GenerationRequest(
             prompt=Chat((Message(Role.USER, "hello"),), (Tool("f", "d", schema), Tool("g", None, None))),
-            sampling=Sampling(temperature=0.5, top_p=0.25, top_k=None, seed=-7),
+            sampling=Sampling(
+                temperature=0.5,
+                top_p=0.25,
+                top_k=40,
+                seed=-7,
+                min_p=0.125,
+                presence_penalty=-2.0,
+                frequency_penalty=1.5,
+                repetition_penalty=1.25,
+                logit_bias={0: -100.0, 151643: 0.5},
+                min_tokens=9,
+            ),
             max_new_tokens=9,
             stop=("a", "b"),
+            ignore_eos=True,
+            choices=3,
+            top_logprobs=20,
+            tool_choice=ToolChoice(ToolMode.NONE, (), is_parallel=False),
         ),
         streams=True,
         includes_usage=True,
     )
 
 
-@pytest.mark.parametrize(
-    "field",
-    [
-        "stream",
-        "stream_options",
-        "max_tokens",
-        "max_completion_tokens",
-        "temperature",
-        "top_p",
-        "seed",
-        "stop",
-        "tools",
-    ],
-)
+@pytest.mark.parametrize("field", sorted(set(_ChatBody.__struct_fields__) - {"model", "messages"}))
 def test_null_is_as_if_a_field_were_not_sent(field: str) -> None:
     assert decode_chat(body(**{field: None})) == decode_chat(body())
 
@@ -180,7 +194,7 @@ def test_an_assistant_may_speak_and_call() -> None:
 
 
 def test_an_answer_of_ours_may_be_sent_back_as_it_is() -> None:
-    answer = ChatWriter("mine").completion([Delta("hi", (ToolCall("call_1", "f", "{}"),), 1, Finish.TOOL_CALLS)])
+    answer = AnswerWriter("mine").completion([Delta("hi", (ToolCall("call_1", "f", "{}"),), 1, Finish.TOOL_CALLS)])
     sent = {**answer["choices"][0]["message"], "annotations": [], "audio": None, "function_call": None}
     assert messages(sent) == (Message(Role.ASSISTANT, "hi", tool_calls=(ToolCall("call_1", "f", "{}"),)),)
 
@@ -236,13 +250,47 @@ def test_an_answer_of_ours_may_be_sent_back_as_it_is() -> None:
         ({"stop": ["a", ""]}, "stop[1]"),
         ({"stop": ["1", "2", "3", "4", "5"]}, "stop"),
         ({"stop": "s" * 1001}, "stop"),
+        ({"n": 0}, "n"),
+        ({"n": 129}, "n"),
+        ({"n": "1"}, "n"),
+        ({"n": True}, "n"),
+        ({"presence_penalty": 2.1}, "presence_penalty"),
+        ({"presence_penalty": False}, "presence_penalty"),
+        ({"frequency_penalty": -2.1}, "frequency_penalty"),
+        ({"logit_bias": []}, "logit_bias"),
+        ({"logit_bias": {"5": "1"}}, "logit_bias"),
+        ({"logit_bias": {"5": True}}, "logit_bias"),
+        ({"logit_bias": {"5": 100.5}}, "logit_bias"),
+        ({"logit_bias": {"5": -101}}, "logit_bias"),
+        ({"logit_bias": {"hello": 1}}, "logit_bias"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias"),
+        ({"logit_bias": {"05": 1}}, "logit_bias"),
+        ({"logit_bias": {"1.0": 1}}, "logit_bias"),
+        ({"logit_bias": {"\u0665": 1}}, "logit_bias"),
+        ({"logit_bias": {"9" * 5000: 1}}, "logit_bias"),
+        ({"logit_bias": {str(token): 1 for token in range(301)}}, "logit_bias"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": -1}, "top_logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"logprobs": False, "top_logprobs": 0}, "top_logprobs"),
+        ({"parallel_tool_calls": 0}, "parallel_tool_calls"),
+        ({"top_k": -2}, "top_k"),
+        ({"top_k": 1.5}, "top_k"),
+        ({"min_p": -0.1}, "min_p"),
+        ({"min_p": 1.1}, "min_p"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"repetition_penalty": 10.1}, "repetition_penalty"),
+        ({"min_tokens": -1}, "min_tokens"),
+        ({"min_tokens": 9, "max_tokens": 8}, "min_tokens"),
+        ({"ignore_eos": "yes"}, "ignore_eos"),
         ({"tools": {}}, "tools"),
         ({"tools": [{"type": "retrieval", "function": {"name": "f"}}]}, "tools[0].type"),
         ({"tools": [{"function": {"name": "two words"}}]}, "tools[0].function.name"),
         ({"tools": [{"function": {"name": ""}}]}, "tools[0].function.name"),
         ({"tools": [{"function": {"name": "f" * 65}}]}, "tools[0].function.name"),
         ({"tools": [{"function": {"name": "f", "parameters": []}}]}, "tools[0].function.parameters"),
-        ({"tools": [{"function": {"name": "f", "strict": True}}]}, "tools[0].function.strict"),
+        ({"tools": [{"function": {"name": "f", "strict": 1}}]}, "tools[0].function.strict"),
         ({"tools": [{"function": {"name": "f"}}] * 129}, "tools"),
     ],
 )
@@ -284,7 +332,8 @@ def test_a_body_without_model_or_messages_is_refused(field: str) -> None:
     ("fields", "param"),
     [
         ({"temprature": 1}, "temprature"),
-        ({"top_k": 5}, "top_k"),
+        ({"best_of": 5}, "best_of"),
+        ({"guided_choice": ["a"]}, "guided_choice"),
         ({"messages": [{"role": "user", "content": "x", "mood": 1}]}, "messages[0].mood"),
         ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
         ({"tools": [{"function": {"name": "f", "x": 1}}]}, "tools[0].function.x"),
@@ -303,26 +352,19 @@ def test_an_image_is_refused_by_its_place() -> None:
 
 UNSUPPORTED = {
     "audio": {"voice": "x"},
-    "frequency_penalty": 0.5,
     "function_call": "auto",
     "functions": [],
-    "logit_bias": {"5": 1},
-    "logprobs": True,
     "metadata": {},
     "modalities": ["audio"],
-    "n": 2,
-    "parallel_tool_calls": False,
+    "moderation": {"model": "m"},
     "prediction": {},
-    "presence_penalty": -1,
     "prompt_cache_key": "k",
+    "prompt_cache_options": {},
     "prompt_cache_retention": "24h",
     "reasoning_effort": "low",
-    "response_format": {"type": "json_object"},
     "safety_identifier": "u",
     "service_tier": "auto",
     "store": True,
-    "tool_choice": "required",
-    "top_logprobs": 3,
     "user": "u",
     "verbosity": "low",
     "web_search_options": {},
@@ -346,16 +388,6 @@ def test_an_unsupported_field_may_be_null(field: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("n", 1),
-        ("n", 1.0),
-        ("frequency_penalty", 0),
-        ("frequency_penalty", 0.0),
-        ("presence_penalty", 0),
-        ("presence_penalty", -0.0),
-        ("logprobs", False),
-        ("logit_bias", {}),
-        ("tool_choice", "auto"),
-        ("response_format", {"type": "text"}),
         ("modalities", ["text"]),
         ("store", False),
     ],
@@ -367,23 +399,49 @@ def test_an_unsupported_field_may_ask_for_what_happens_anyway(field: str, value:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("n", True),
-        ("n", "1"),
-        ("n", 0),
-        ("frequency_penalty", False),
-        ("logprobs", 0),
-        ("logprobs", 0.0),
         ("store", 0),
-        ("logit_bias", []),
-        ("tool_choice", "none"),
-        ("tool_choice", {"type": "auto"}),
         ("modalities", "text"),
         ("modalities", ["text", "audio"]),
-        ("response_format", {"type": "text", "x": 1}),
     ],
 )
 def test_a_value_that_only_resembles_the_neutral_one_is_refused(field: str, value: Any) -> None:
     assert refusal(**{field: value})[:2] == (field, "unsupported_parameter")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n", 1),
+        ("presence_penalty", 0),
+        ("frequency_penalty", -0.0),
+        ("logit_bias", {}),
+        ("logprobs", False),
+        ("tool_choice", "auto"),
+        ("parallel_tool_calls", True),
+        ("response_format", {"type": "text"}),
+        ("min_p", 0),
+        ("repetition_penalty", 1),
+        ("min_tokens", 0),
+        ("ignore_eos", False),
+    ],
+)
+def test_a_default_may_be_said(field: str, value: Any) -> None:
+    assert decode_chat(body(**{field: value})) == decode_chat(body())
+
+
+def test_logprobs_without_a_number_are_of_the_chosen_tokens_only() -> None:
+    assert request(logprobs=True).top_logprobs == 0
+
+
+@pytest.mark.parametrize("everything", [0, -1])
+def test_top_k_has_two_ways_to_say_all(everything: int) -> None:
+    assert request(top_k=everything).sampling.top_k == 0
+
+
+def test_the_largest_values_are_in_range() -> None:
+    biases = {str(token): 100 for token in range(300)}
+    read = request(n=128, logit_bias=biases, min_p=1, repetition_penalty=10, max_tokens=3, min_tokens=3)
+    assert (read.choices, len(read.sampling.logit_bias), read.sampling.min_tokens) == (128, 300, 3)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"not json", b'{"model": "m",}', b"\xff", b"[" * 100_000, b"[]", b"null"])
@@ -391,129 +449,3 @@ def test_a_body_that_is_no_json_object_is_refused(raw: bytes) -> None:
     with pytest.raises(InvalidRequest) as caught:
         decode_chat(raw)
     assert (caught.value.param, caught.value.code) == (None, "invalid_json")
-
-
-CALLS = (ToolCall("call_1", "f", '{"x":1}'), ToolCall("call_2", "g", "{}"))
-LAST = Delta("", (), 1, Finish.STOP, Usage(7, 3), Timings(0, 0, 0))
-
-
-def wire(value: Any) -> Any:
-    """The value as a client reads it."""
-    return json.loads(msgspec.json.encode(value))
-
-
-def test_a_whole_answer_has_openais_shape() -> None:
-    writer = ChatWriter("mine:cpu-int4")
-    answer = wire(writer.completion([Delta("Hel", tokens=1), Delta("lo", tokens=1), LAST]))
-    assert abs(answer.pop("created") - time.time()) < 60
-    assert answer == {
-        "id": writer.id,
-        "object": "chat.completion",
-        "model": "mine:cpu-int4",
-        "system_fingerprint": None,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": "Hello", "refusal": None},
-                "logprobs": None,
-                "finish_reason": "stop",
-            }
-        ],
-        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
-    }
-
-
-def test_an_answer_that_only_calls_has_no_content() -> None:
-    (choice,) = wire(ChatWriter("m").completion([Delta("", CALLS, 1), Delta(finish=Finish.TOOL_CALLS)]))["choices"]
-    assert choice["finish_reason"] == "tool_calls"
-    assert choice["message"] == {
-        "role": "assistant",
-        "content": None,
-        "refusal": None,
-        "tool_calls": [
-            {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}},
-            {"id": "call_2", "type": "function", "function": {"name": "g", "arguments": "{}"}},
-        ],
-    }
-
-
-def test_an_answer_of_nothing_has_an_empty_content_and_no_calls() -> None:
-    message = wire(ChatWriter("m").completion([LAST]))["choices"][0]["message"]
-    assert message == {"role": "assistant", "content": "", "refusal": None}
-
-
-def stream(*deltas: Delta) -> list[dict[str, Any]]:
-    """All chunks of an answer, as a client reads them."""
-    writer = ChatWriter("mine")
-    chunks = [writer.opening(), *(chunk for delta in deltas for chunk in writer.chunks(delta))]
-    chunks.append(writer.closing(deltas[-1].usage))
-    read: list[dict[str, Any]] = wire(chunks)
-    return read
-
-
-def test_every_chunk_has_the_same_head() -> None:
-    chunks = stream(Delta("a"), Delta("b", CALLS), LAST)
-    heads = [{key: value for key, value in chunk.items() if key not in ("choices", "usage")} for chunk in chunks]
-    assert all(head == heads[0] for head in heads)
-    assert list(heads[0]) == ["id", "object", "created", "model", "system_fingerprint"]
-    assert heads[0]["object"] == "chat.completion.chunk"
-    assert heads[0]["id"].startswith("chatcmpl-")
-
-
-def test_two_answers_have_two_ids() -> None:
-    assert ChatWriter("m").id != ChatWriter("m").id
-
-
-def test_a_stream_is_the_role_then_text_then_the_finish_then_the_usage() -> None:
-    chunks = stream(Delta("Hel"), Delta("", tokens=1), Delta("lo"), LAST)
-    assert [chunk["choices"] for chunk in chunks] == [
-        [{"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}],
-        [{"index": 0, "delta": {"content": "Hel"}, "logprobs": None, "finish_reason": None}],
-        [{"index": 0, "delta": {"content": "lo"}, "logprobs": None, "finish_reason": None}],
-        [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}],
-        [],
-    ]
-    assert ["usage" in chunk for chunk in chunks] == [False, False, False, False, True]
-    assert chunks[-1]["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-
-
-def test_the_role_is_said_once() -> None:
-    chunks = stream(Delta("a", CALLS), Delta("b"), LAST)
-    assert ["role" in choice["delta"] for chunk in chunks for choice in chunk["choices"]] == [True] + [False] * 7
-
-
-def test_text_that_comes_with_the_finish_is_a_chunk_before_it() -> None:
-    chunks = stream(Delta("end", (), 1, Finish.LENGTH))
-    assert [(c["delta"], c["finish_reason"]) for chunk in chunks for c in chunk["choices"]] == [
-        ({"role": "assistant", "content": ""}, None),
-        ({"content": "end"}, None),
-        ({}, "length"),
-    ]
-
-
-def test_a_call_is_a_head_with_its_id_and_then_its_arguments() -> None:
-    chunks = stream(Delta("", CALLS[:1]), Delta("", CALLS[1:]), Delta(finish=Finish.TOOL_CALLS))
-    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]][1:-1]
-    assert deltas == [
-        {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}]},
-        {"tool_calls": [{"index": 0, "function": {"arguments": '{"x":1}'}}]},
-        {"tool_calls": [{"index": 1, "id": "call_2", "type": "function", "function": {"name": "g", "arguments": ""}}]},
-        {"tool_calls": [{"index": 1, "function": {"arguments": "{}"}}]},
-    ]
-
-
-def test_a_stream_and_a_whole_answer_say_the_same() -> None:
-    deltas = [Delta("a "), Delta("b", CALLS[:1]), Delta("c", CALLS[1:], 1, Finish.TOOL_CALLS, Usage(1, 2))]
-    whole = wire(ChatWriter("m").completion(deltas))["choices"][0]["message"]
-    text, calls = "", [{"arguments": ""}, {"arguments": ""}]
-    for chunk in stream(*deltas):
-        for choice in chunk["choices"]:
-            text += choice["delta"].get("content", "")
-            for call in choice["delta"].get("tool_calls", ()):
-                calls[call["index"]]["arguments"] += call["function"]["arguments"]
-    assert text == whole["content"]
-    assert [call["arguments"] for call in calls] == [call["function"]["arguments"] for call in whole["tool_calls"]]
-
-
-def test_an_answer_whose_usage_is_not_known_says_null() -> None:
-    assert ChatWriter("m").closing(None)["usage"] is None

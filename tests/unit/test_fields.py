@@ -105,9 +105,9 @@ def test_a_good_body_becomes_the_struct() -> None:
         ),
         (
             {"inner": {"number": 1}, "by_name": {"x": "1"}},
-            "by_name[...]",
+            "by_name",
             "invalid_value",
-            "'by_name[...]': expected `int`, got `str`",
+            "'by_name': expected `int`, got `str`",
         ),
     ],
 )
