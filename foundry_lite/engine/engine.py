@@ -48,15 +48,16 @@ class EngineOptions:
 
 
 class Generation:
-    """One admitted request: an asynchronous iterator of deltas, the last of which has a ``finish``.
+    """One admitted request: an asynchronous iterator of deltas; each of its choices ends with one that has a ``finish``.
 
     It must be closed; closing it before its end cancels the request. Iterating raises `EngineDied` when the worker
     ends first.
     """
 
-    def __init__(self, engine: Engine, number: int) -> None:
+    def __init__(self, engine: Engine, number: int, choices: int = 1) -> None:
         self._engine = engine
         self._number = number
+        self._unfinished = choices
         self._deltas: asyncio.Queue[Delta | FoundryError] = asyncio.Queue()
         self._is_ended = False
         self.prompt_tokens = 0
@@ -90,7 +91,8 @@ class Generation:
         if isinstance(delta, FoundryError):
             self._is_ended = True
             raise delta
-        self._is_ended = delta.finish is not None
+        self._unfinished -= delta.finish is not None
+        self._is_ended = not self._unfinished
         return delta
 
     def _put(self, delta: Delta | FoundryError) -> None:
@@ -104,6 +106,7 @@ class Engine:
         self._process = process
         self._numbers = itertools.count()
         self._generations: dict[int, Generation] = {}
+        self._unfinished: dict[int, int] = {}  # choices of each generation that have not finished
         self._admissions: dict[int, asyncio.Future[None]] = {}
         self._loaded: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
         self._last_words = ""
@@ -138,7 +141,8 @@ class Engine:
         if self.is_ending:
             raise self._death()
         number = next(self._numbers)
-        generation = self._generations[number] = Generation(self, number)
+        generation = self._generations[number] = Generation(self, number, request.choices)
+        self._unfinished[number] = request.choices
         admission = self._admissions[number] = asyncio.get_running_loop().create_future()
         try:
             self._send(Begin(number, request))
@@ -169,7 +173,7 @@ class Engine:
             self._process.stdin.write(messages.HEADER.pack(len(body)) + body)
 
     def _cancel(self, number: int) -> None:
-        self._generations.pop(number, None)
+        self._forget(number)
         self._admissions.pop(number, None)
         self._send(Cancel(number))
 
@@ -210,17 +214,25 @@ class Engine:
         if number is None:
             self._loaded.set_exception(error)
             return
-        self._generations.pop(number, None)
+        generation = self._forget(number)
         if number in self._admissions:
             _settle(self._admissions.pop(number), error)
+        elif generation is not None:
+            generation._put(error)
 
     def _deliver(self, number: int, delta: Delta) -> None:
         generation = self._generations.get(number)
         if generation is None:
             return  # cancelled a moment ago
         if delta.finish is not None:
-            del self._generations[number]
+            self._unfinished[number] -= 1
+            if not self._unfinished[number]:
+                self._forget(number)
         generation._put(delta)
+
+    def _forget(self, number: int) -> Generation | None:
+        self._unfinished.pop(number, None)
+        return self._generations.pop(number, None)
 
     def _bury(self) -> None:
         """Tell everyone who waits that the worker is gone."""
@@ -236,6 +248,7 @@ class Engine:
             generation._put(death)
         self._admissions.clear()
         self._generations.clear()
+        self._unfinished.clear()
 
     def _death(self) -> EngineDied:
         if self._is_closing:

@@ -23,7 +23,10 @@ class Runner(Protocol):
     context_length: int  # tokens that one slot holds at most
     vocabulary: int
     kv_bytes_per_token: int  # of all layers together
+    kv_granule: int  # tokens: a slot's memory comes in multiples of this
+    row_counts: tuple[int, int]  # how many rows one call decodes, fewest and most; `reproducible.settle` narrows it
     can_copy: bool  # whether `copy` works; what cannot be copied can still be continued in its own slot
+    can_rewind: bool  # whether `keep` works for any length; if not, only for 0 and for all that there is
     can_verify: bool  # whether `verify` works
 
     def prefill(self, slot: int, tokens: Sequence[int]) -> Logits:

@@ -1,33 +1,46 @@
 """Who runs in this step: continuous batching over the slots of one runner.
 
-Requests join and leave at every step. `Scheduler.step` is the table of contents: admit what waits into free slots,
-prefill one chunk of the oldest unfinished prompt, decode one token for every running turn, choose, emit. One chunk a
-step bounds how long running streams wait for somebody else's prompt.
+Requests join and leave at every step. `Scheduler.step` is the table of contents: give the oldest waiting turn a slot,
+then either one chunk of its prompt or one token for every running turn, in turns. First come, first served: a turn
+that does not fit yet keeps those behind it waiting, and so is never overtaken for ever.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 
+from foundry_lite.engine.pace import CHUNK, Pace
 from foundry_lite.engine.runner import Logits, Runner
-from foundry_lite.engine.sampler import choose
+from foundry_lite.engine.sampler import Choice, choose
+from foundry_lite.engine.slots import SlotTable
 from foundry_lite.engine.turn import Turn
+from foundry_lite.errors import FoundryError, InvalidRequest
 from foundry_lite.generation import Delta
 
-# A multiple of every kernel's tile (measured: chunks of 16 to 256 give the same logits bit for bit at int4 block 32).
-PREFILL_CHUNK = 128
+# In reproducible mode a prompt is always cut at the same places. Smaller than `pace.CHUNK`, since such a chunk cannot
+# be made to fit the pace of the running streams.
+STEADY_CHUNK = 32
+
+Told = list[tuple[int, Delta | FoundryError]]
 
 
 class Scheduler:
-    """Turns waiting and running on one runner. Used from one thread."""
+    """Turns waiting and running on one runner. Used from one thread.
 
-    def __init__(self, runner: Runner) -> None:
+    At most ``most`` turns run at once, and hold at most ``kv_tokens`` tokens together.
+    """
+
+    def __init__(self, runner: Runner, *, most: int, kv_tokens: int, is_reproducible: bool = False) -> None:
         self._runner = runner
+        self._is_reproducible = is_reproducible
+        self._slots = SlotTable(runner, most=most, limit=kv_tokens, unit=STEADY_CHUNK if is_reproducible else 1)
         self._waiting: deque[Turn] = deque()
-        self._prefilling: deque[Turn] = deque()
+        self._prefilling: Turn | None = None
         self._running: list[Turn] = []
-        self._free = list(range(runner.slots - 1, -1, -1))  # the lowest slot is taken first
+        self._pace = Pace()
+        self._owes_chunk = False  # the running turns had their step: the prompt is next
 
     @property
     def is_idle(self) -> bool:
@@ -36,66 +49,129 @@ class Scheduler:
     @property
     def active(self) -> int:
         """Turns that hold a slot."""
-        return len(self._prefilling) + len(self._running)
+        return len(self._running) + (self._prefilling is not None)
+
+    @property
+    def held_tokens(self) -> int:
+        """Tokens promised to turns that hold a slot, and those kept of ended ones."""
+        return self._slots.held_tokens
 
     def begin(self, turn: Turn) -> None:
         """Queue a turn; the first come is the first served."""
         self._waiting.append(turn)
 
-    def cancel(self, number: int) -> bool:
-        """Drop a turn wherever it is; its slot is free at once. Return whether it was still there."""
-        for place in (self._waiting, self._prefilling, self._running):
-            for turn in place:
-                if turn.number == number:
-                    place.remove(turn)
-                    self._release(turn)
-                    return True
-        return False
+    def cancel(self, number: int) -> int:
+        """Drop a request's turns wherever they are; their slots are free at once. Return how many there were."""
+        found = [turn for turn in self._all() if turn.number == number]
+        for turn in found:
+            self._drop(turn)
+        return len(found)
 
-    def step(self) -> list[tuple[int, Delta]]:
-        """Do one step; return what it adds to each turn, by the turn's number."""
-        self._admit()
-        ready = self._decode() if self._running else []
-        ready += self._prefill() if self._prefilling else []
-        return [(turn.number, self._accept(turn, token)) for turn, token in ready]
+    def uses(self, adapter: str) -> bool:
+        """Say whether a turn that runs or waits uses the adapter."""
+        return any(turn.adapter == adapter for turn in self._all())
 
-    def _admit(self) -> None:
-        while self._waiting and self._free:
-            turn = self._waiting.popleft()
-            turn.slot = self._free.pop()
-            turn.clock.admitted = time.monotonic()
-            self._prefilling.append(turn)
+    def forget(self, adapter: str) -> None:
+        """Forget what was computed with an adapter that no turn uses any more, and the adapter."""
+        self._slots.drop_adapter(adapter)
+        self._runner.unload_adapter(adapter)
 
-    def _prefill(self) -> list[tuple[Turn, int]]:
-        """Run one chunk of the oldest prompt; return its turn and first token when that was the last chunk."""
-        turn = self._prefilling[0]
-        chunk = turn.prompt[turn.prefilled : turn.prefilled + PREFILL_CHUNK]
+    def step(self) -> Told:
+        """Do one step; return what it adds to each request, by the request's number."""
+        self._place()
+        if self._prefilling is not None and (self._owes_chunk or not self._running):
+            self._owes_chunk = False
+            return self._prefill(self._prefilling)
+        self._owes_chunk = True
+        return self._decode() if self._running else []
+
+    def _place(self) -> None:
+        if self._prefilling is None and self._waiting and self._slots.place(self._waiting[0]):
+            self._prefilling = self._waiting.popleft()
+            self._prefilling.clock.admitted = time.monotonic()
+
+    def _prefill(self, turn: Turn) -> Told:
+        """Run one chunk of the prompt; the last one gives the first token."""
+        chunk = turn.prompt[turn.prefilled : turn.prefilled + self._chunk_size()]
+        is_last = turn.prefilled + len(chunk) == len(turn.prompt)
+        if is_last and turn.constraint is not None:
+            turn.constraint.prepare()
         began = time.monotonic()
         logits = self._runner.prefill(turn.slot, chunk)
-        turn.clock.prefill += time.monotonic() - began
+        seconds = time.monotonic() - began
+        self._pace.note_chunk(len(chunk), seconds)
+        turn.clock.prefill += seconds
+        self._slots.note(turn, chunk, steady=True)
         turn.prefilled += len(chunk)
-        if not turn.is_prefilled:
+        if not is_last:
             return []
-        self._running.append(self._prefilling.popleft())
+        self._prefilling = None
+        self._running.append(turn)
         return self._choose([turn], logits[None, :])
 
-    def _decode(self) -> list[tuple[Turn, int]]:
+    def _chunk_size(self) -> int:
+        if self._is_reproducible:
+            return STEADY_CHUNK
+        return self._pace.chunk() if self._running else CHUNK
+
+    def _decode(self) -> Told:
         turns = list(self._running)
+        if len(turns) == 1 and (guess := self._guess(turns[0])):
+            return self._verify(turns[0], guess)
+        for turn in turns:
+            if turn.constraint is not None:
+                turn.constraint.prepare()
+        began = time.monotonic()
         logits = self._runner.decode([turn.slot for turn in turns], [turn.last_token for turn in turns])
+        self._pace.note_decode(time.monotonic() - began)
+        for turn in turns:
+            self._slots.note(turn, [turn.last_token])
         return self._choose(turns, logits)
 
-    def _choose(self, turns: list[Turn], logits: Logits) -> list[tuple[Turn, int]]:
-        return list(zip(turns, choose(logits, [turn.chooser for turn in turns]), strict=True))
+    def _guess(self, turn: Turn) -> list[int]:
+        return [] if turn.lookup is None else turn.lookup.guess(turn.max_new_tokens - turn.new_tokens - 1)
 
-    def _accept(self, turn: Turn, token: int) -> Delta:
-        delta = turn.accept(token)
+    def _verify(self, turn: Turn, guess: list[int]) -> Told:
+        """Run the last token and a guess of those that follow; keep as many as the model would have chosen."""
+        tokens = [turn.last_token, *guess]
+        logits = self._runner.verify(turn.slot, tokens)
+        self._slots.note(turn, tokens)
+        told: Told = []
+        for position, guessed in enumerate([*guess, None]):
+            told += self._choose([turn], logits[position : position + 1])
+            if turn.slot < 0 or turn.last_token != guessed:
+                break
+        right = len(told) - 1
+        assert turn.lookup is not None
+        turn.lookup.learn(right)
+        if turn.slot >= 0:
+            self._slots.shorten(turn, len(turn.prompt) + turn.new_tokens - 1)
+        return told
+
+    def _choose(self, turns: Sequence[Turn], logits: Logits) -> Told:
+        masks = [None if turn.constraint is None else turn.constraint.mask() for turn in turns]
+        choices = choose(logits, [turn.chooser for turn in turns], masks)
+        return [(turn.number, self._accept(turn, choice)) for turn, choice in zip(turns, choices, strict=True)]
+
+    def _accept(self, turn: Turn, choice: Choice) -> Delta | FoundryError:
+        if turn.constraint is not None and turn.constraint.error is not None:
+            self._drop(turn)
+            reason = f"the grammar could not be followed any further: {turn.constraint.error}"
+            return InvalidRequest(reason, turn.constraint.param, "grammar_too_complex")
+        delta = turn.accept(choice)
         if delta.finish is not None:
-            self._running.remove(turn)
-            self._release(turn)
+            self._drop(turn)
         return delta
 
-    def _release(self, turn: Turn) -> None:
+    def _all(self) -> list[Turn]:
+        return [*self._waiting, *([self._prefilling] if self._prefilling else []), *self._running]
+
+    def _drop(self, turn: Turn) -> None:
         if turn.slot >= 0:
-            self._runner.keep(turn.slot, 0)
-            self._free.append(turn.slot)
-            turn.slot = -1
+            self._slots.release(turn)
+        if turn is self._prefilling:
+            self._prefilling = None
+        elif turn in self._running:
+            self._running.remove(turn)
+        else:
+            self._waiting.remove(turn)

@@ -1,36 +1,58 @@
-"""One admitted request inside the worker: the tokens it has, and the answer they become."""
+"""One answer to one admitted request inside the worker: the tokens it has, and the text they become."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from foundry_lite.engine.sampler import Chooser
+from foundry_lite.engine.logprobs import LogprobTrail
+from foundry_lite.engine.sampler import Choice, Chooser
+from foundry_lite.engine.speculation import PromptLookup
 from foundry_lite.engine.stopping import StopMatcher
 from foundry_lite.engine.text import Detokenizer
 from foundry_lite.engine.tools import Parsed, ToolCallParser
 from foundry_lite.generation import Delta, Finish, Timings, Usage
 
+if TYPE_CHECKING:
+    from foundry_lite.engine.grammar import Constraint
+
 
 class Answer:
-    """Tokens in, text out: detokenised, cut at a stop string, tool calls taken out of it."""
+    """Tokens in, text out: detokenised, cut at a stop string, tool calls taken out of it.
 
-    def __init__(self, detokenizer: Detokenizer, stops: tuple[str, ...], *, parses_tools: bool) -> None:
+    ``passed`` counts the characters that no stop string can take back any more, ``made`` all of them. Stop strings
+    are not looked for in the first ``spared`` tokens.
+    """
+
+    def __init__(
+        self, detokenizer: Detokenizer, stops: tuple[str, ...], *, parses_tools: bool, spared: int = 0
+    ) -> None:
         self._detokenizer = detokenizer
         self._stops = StopMatcher(stops)
         self._tools = ToolCallParser() if parses_tools else None
+        self._spared = spared
+        self.made = 0
+        self.passed = 0
 
     def feed(self, token: int) -> Parsed:
         """Take one token; return what it adds."""
-        return self._parse(self._stops.feed(self._detokenizer.feed(token)))
+        piece = self._detokenizer.feed(token)
+        self.made += len(piece)
+        if self._spared > 0:
+            self._spared -= 1
+            return self._pass(piece)
+        return self._pass(self._stops.feed(piece))
 
     def flush(self) -> Parsed:
         """Return what was held back, now that no token follows."""
-        last = self._parse(self._stops.feed(self._detokenizer.flush()) + self._stops.flush())
+        rest = self._detokenizer.flush()
+        self.made += len(rest)
+        last = self._pass(self._stops.feed(rest) + self._stops.flush())
         if self._tools is None:
             return last
-        rest = self._tools.flush()
-        return Parsed(last.text + rest.text, last.calls + rest.calls)
+        held = self._tools.flush()
+        return Parsed(last.text + held.text, last.calls + held.calls)
 
     @property
     def is_stopped(self) -> bool:
@@ -40,7 +62,8 @@ class Answer:
     def has_calls(self) -> bool:
         return self._tools is not None and self._tools.found
 
-    def _parse(self, text: str) -> Parsed:
+    def _pass(self, text: str) -> Parsed:
+        self.passed += len(text)
         return Parsed(text) if self._tools is None else self._tools.feed(text)
 
 
@@ -56,7 +79,7 @@ class Clock:
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """One request from its admission to its end. Owned by the scheduler."""
+    """One answer from its admission to its end; ``choice`` tells those of one request apart. Owned by the scheduler."""
 
     number: int
     prompt: list[int]
@@ -64,7 +87,13 @@ class Turn:
     answer: Answer
     eos_ids: frozenset[int]  # empty when the end of turn is ignored
     max_new_tokens: int
+    choice: int = 0
+    adapter: str | None = None
+    constraint: Constraint | None = None
+    lookup: PromptLookup | None = None
+    trail: LogprobTrail | None = None
     slot: int = -1
+    cached: int = 0  # tokens of the prompt that were taken over, not computed
     prefilled: int = 0  # tokens of the prompt that the slot holds
     new_tokens: int = 0
     last_token: int = -1
@@ -74,20 +103,33 @@ class Turn:
     def is_prefilled(self) -> bool:
         return self.prefilled == len(self.prompt)
 
-    def accept(self, token: int) -> Delta:
+    @property
+    def most_tokens(self) -> int:
+        """The most that its slot will ever hold."""
+        return len(self.prompt) + self.max_new_tokens
+
+    def accept(self, choice: Choice) -> Delta:
         """Take the next token; the delta's ``finish`` says whether it was the last."""
+        token = choice.token
         self.last_token = token
         self.new_tokens += 1
         if self.new_tokens == 1:
             self.clock.first_token = time.monotonic()
         if token in self.eos_ids:
             return self._finish(Parsed(), Finish.STOP)
+        if self.constraint is not None:
+            self.constraint.take(token)
+        if self.lookup is not None:
+            self.lookup.take(token)
+        if self.trail is not None:
+            self.trail.add(choice, self.answer.made)
         added = self.answer.feed(token)
-        if self.answer.is_stopped:
+        if self.answer.is_stopped or (self.constraint is not None and self.constraint.is_over):
             return self._finish(added, Finish.STOP)
         if self.new_tokens >= self.max_new_tokens:
             return self._finish(added, Finish.LENGTH)
-        return Delta(added.text, added.calls, tokens=1)
+        told = () if self.trail is None else self.trail.take(self.answer.passed)
+        return Delta(added.text, added.calls, tokens=1, choice=self.choice, logprobs=told)
 
     def _finish(self, added: Parsed, finish: Finish) -> Delta:
         rest = self.answer.flush()
@@ -98,10 +140,12 @@ class Turn:
             tool_calls=added.calls + rest.calls,
             tokens=1,
             finish=finish,
-            usage=Usage(len(self.prompt), self.new_tokens),
+            usage=Usage(len(self.prompt), self.new_tokens, self.cached),
             timings=Timings(
                 queue=self.clock.admitted - self.clock.begun,
                 prefill=self.clock.prefill,
                 decode=time.monotonic() - self.clock.first_token,
             ),
+            choice=self.choice,
+            logprobs=() if self.trail is None else self.trail.take(self.answer.passed, is_last=True),
         )

@@ -11,22 +11,35 @@ import os
 import queue
 import signal
 import threading
-import time
 import traceback
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
-from foundry_lite.engine import messages
-from foundry_lite.engine.messages import Admitted, Begin, Cancel, Command, Load, Loaded, Produced, Reply
-from foundry_lite.engine.ort_runner import OrtRunner
-from foundry_lite.engine.sampler import Chooser
-from foundry_lite.engine.scheduler import Scheduler
+from foundry_lite.engine import messages, reproducible
+from foundry_lite.engine.gathering import Gathering
+from foundry_lite.engine.messages import (
+    AdapterReady,
+    Admitted,
+    Begin,
+    Cancel,
+    Command,
+    Load,
+    LoadAdapter,
+    Loaded,
+    Produced,
+    Reply,
+    UnloadAdapter,
+)
+from foundry_lite.engine.preparing import Limits, Preparer
+from foundry_lite.engine.runner import Runner
+from foundry_lite.engine.runners import open_runner
+from foundry_lite.engine.scheduler import Scheduler, Told
 from foundry_lite.engine.text import TextModel
-from foundry_lite.engine.turn import Answer, Turn
-from foundry_lite.errors import ContextExceeded, EngineBusy, FoundryError, InternalFault, InvalidRequest, LoadFailed
-from foundry_lite.generation import Chat, Delta, GenerationRequest
+from foundry_lite.engine.turn import Turn
+from foundry_lite.errors import EngineBusy, FoundryError, InternalFault, LoadFailed
+from foundry_lite.generation import Delta, GenerationRequest
 
-_PATIENCE = 0.004  # seconds that a token may wait to be told with others
+_Order: TypeAlias = list[Turn] | Cancel | LoadAdapter | UnloadAdapter
 
 
 class Outbox:
@@ -41,94 +54,6 @@ class Outbox:
             messages.write_frame(self._stream, reply)
 
 
-class Preparer:
-    """Requests to turns: renders, tokenises, checks lengths, fills in the model's defaults."""
-
-    def __init__(self, load: Load, text: TextModel, runner: OrtRunner) -> None:
-        self._load = load
-        self._text = text
-        self._context_length = runner.context_length
-        self._vocabulary = runner.vocabulary
-
-    def prepare(self, number: int, request: GenerationRequest) -> Turn:
-        """Make the turn. Raises `InvalidRequest`."""
-        prompt = request.prompt
-        tokens = self._text.encode_chat(prompt) if isinstance(prompt, Chat) else list(prompt.ids)
-        room = self._context_length - len(tokens)
-        if room < 1:
-            raise ContextExceeded(len(tokens), self._context_length)
-        if not tokens:
-            raise InvalidRequest("the prompt is empty", "messages")
-        if not 0 <= min(tokens) <= max(tokens) < self._vocabulary:
-            raise InvalidRequest(f"the prompt has token ids outside 0 to {self._vocabulary - 1}", "prompt")
-        parses_tools = isinstance(prompt, Chat) and bool(prompt.tools)
-        return Turn(
-            number=number,
-            prompt=tokens,
-            chooser=self._chooser(request),
-            answer=Answer(self._text.detokenizer(), request.stop, parses_tools=parses_tools),
-            eos_ids=frozenset() if request.ignore_eos else self._text.eos_ids,
-            max_new_tokens=min(request.max_new_tokens or room, room),
-        )
-
-    def _chooser(self, request: GenerationRequest) -> Chooser:
-        ours, load = request.sampling, self._load
-        return Chooser(
-            temperature=load.temperature if ours.temperature is None else ours.temperature,
-            top_p=load.top_p if ours.top_p is None else ours.top_p,
-            top_k=load.top_k if ours.top_k is None else ours.top_k,
-            seed=ours.seed,
-        )
-
-
-class Gathering:
-    """Deltas of several quick steps become one message: a step of a tiny model takes less time than telling of it.
-
-    A lone turn is told each token as it is made. Among several, a turn's first token and its end are told at once and
-    everything else within ``_PATIENCE``, which leaves the cores to the model. Steps that take longer than that, as
-    those of models beyond some 100 million parameters do, are always told one by one. docs/decisions/0007.
-    """
-
-    def __init__(self) -> None:
-        self._deltas: dict[int, Delta] = {}
-        self._known: set[int] = set()  # turns whose first token has been told
-        self._told = 0.0
-        self._is_urgent = False
-
-    def add(self, deltas: list[tuple[int, Delta]]) -> int:
-        """Gather the deltas of one step; return how many turns ended."""
-        finished = 0
-        for number, delta in deltas:
-            before = self._deltas.get(number)
-            self._deltas[number] = delta if before is None else _join(before, delta)
-            if number not in self._known:
-                self._known.add(number)
-                self._is_urgent = True
-            if delta.finish is not None:
-                self._known.discard(number)
-                self._is_urgent = True
-                finished += 1
-        return finished
-
-    @property
-    def is_due(self) -> bool:
-        is_ripe = len(self._known) < 2 or time.monotonic() - self._told > _PATIENCE
-        return self._is_urgent or (bool(self._deltas) and is_ripe)
-
-    def take(self) -> list[tuple[int, Delta]]:
-        """Return what was gathered, one delta a turn."""
-        taken = list(self._deltas.items())
-        self._deltas.clear()
-        self._is_urgent = False
-        self._told = time.monotonic()
-        return taken
-
-    def forget(self, number: int) -> None:
-        """Drop what was gathered for a cancelled turn."""
-        self._deltas.pop(number, None)
-        self._known.discard(number)
-
-
 class Worker:
     """The two loops, and the queue between them."""
 
@@ -136,43 +61,82 @@ class Worker:
         folder = Path(load.folder)
         self._inbox = inbox
         self._outbox = outbox
-        runner = OrtRunner(folder, threads=load.threads, slots=load.slots, context_length=load.context_length)
-        self._preparer = Preparer(load, TextModel(folder), runner)
-        self._scheduler = Scheduler(runner)
-        self._gathering = Gathering()
-        self._commands: queue.SimpleQueue[Turn | int] = queue.SimpleQueue()  # a turn to begin, a number to cancel
+        # Twice the slots: what ended turns computed stays in the other half, for as long as its memory lasts.
+        runner = open_runner(
+            folder, threads=load.threads, slots=2 * load.slots, context_length=load.context_length
+        )
+        self._runner = runner
+        kv_tokens = _kv_tokens(runner, load.kv_bytes)
+        text = TextModel(folder)
         self._capacity = load.slots + load.queue
+        context_length = min(runner.context_length, kv_tokens)
+        limits = Limits(context_length, runner.vocabulary, self._capacity, _settle(runner, load))
+        self._preparer = Preparer(load, text, limits)
+        self._scheduler = Scheduler(
+            runner, most=load.slots, kv_tokens=kv_tokens, is_reproducible=load.reproducible
+        )
+        self._gathering = Gathering()
+        self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
         self._open = 0  # turns admitted and not ended: raised by the intake, lowered by the main loop
         self._count = threading.Lock()
-        outbox.send(Loaded(runner.context_length, runner.vocabulary))
+        self._leaving: set[str] = set()  # adapters to forget once no turn uses them
+        kv_bytes = min(kv_tokens, runner.slots * context_length) * runner.kv_bytes_per_token
+        outbox.send(Loaded(context_length, runner.vocabulary, kv_bytes, type(runner).__name__))
 
     def run(self) -> None:
         """Serve until the process is ended by the intake."""
         threading.Thread(target=self._intake, name="intake", daemon=True).start()
         while True:
             self._obey(waits=self._scheduler.is_idle)
-            if self._scheduler.is_idle:
-                continue
-            finished = self._gathering.add(self._scheduler.step())
-            if finished:
-                self._close(finished)
-            if self._gathering.is_due:
-                self._outbox.send(Produced(self._gathering.take()))
+            if not self._scheduler.is_idle:
+                self._tell(self._scheduler.step())
+
+    def _tell(self, told: Told) -> None:
+        deltas: list[tuple[int, Delta]] = []
+        for number, one in told:
+            if isinstance(one, Delta):
+                deltas.append((number, one))
+            else:  # one choice failed: the request has failed
+                self._gathering.forget(number)
+                self._close(1 + self._scheduler.cancel(number))
+                self._outbox.send(messages.failure(number, one))
+        self._close(self._gathering.add(deltas))
+        if self._gathering.is_due:
+            self._outbox.send(Produced(self._gathering.take()))
 
     def _obey(self, *, waits: bool) -> None:
         """Take what the intake has prepared; wait for it when there is nothing to run."""
-        while waits or not self._commands.empty():
-            command = self._commands.get()
+        while waits or not self._orders.empty():
+            order = self._orders.get()
             waits = False
-            if isinstance(command, Turn):
-                self._scheduler.begin(command)
-            elif self._scheduler.cancel(command):
-                self._gathering.forget(command)
-                self._close(1)
+            match order:
+                case list():
+                    for turn in order:
+                        self._scheduler.begin(turn)
+                case Cancel(turn=number):
+                    self._close(self._scheduler.cancel(number))
+                    self._gathering.forget(number)
+                case LoadAdapter(name=name, path=path):
+                    self._load_adapter(name, Path(path))
+                case UnloadAdapter(name=name):
+                    self._leaving.add(name)
+        for name in [name for name in self._leaving if not self._scheduler.uses(name)]:
+            self._leaving.discard(name)
+            self._scheduler.forget(name)
+
+    def _load_adapter(self, name: str, path: Path) -> None:
+        error = None
+        try:
+            self._runner.load_adapter(name, path)
+        except FoundryError as refused:
+            error = refused.message
+        self._leaving.discard(name)
+        self._outbox.send(AdapterReady(name, error))
 
     def _close(self, turns: int) -> None:
-        with self._count:
-            self._open -= turns
+        if turns:
+            with self._count:
+                self._open -= turns
 
     def _intake(self) -> None:
         while (frame := messages.read_frame(self._inbox)) is not None:
@@ -189,32 +153,44 @@ class Worker:
                 except Exception as error:  # noqa: BLE001 - one request that we fail on must not cost the others
                     traceback.print_exc()
                     self._outbox.send(messages.failure(number, InternalFault(f"{type(error).__name__}: {error}")))
-            case Cancel(turn=number):
-                self._commands.put(number)
+            case Load():
+                pass  # the first command, and obeyed before this loop began
+            case order:
+                self._orders.put(order)
 
     def _admit(self, number: int, request: GenerationRequest) -> None:
         with self._count:
-            if self._open >= self._capacity:
+            if self._open and self._open + request.choices > self._capacity:
                 raise EngineBusy(f"{self._open} requests are running or waiting already", hint="Try again in a moment.")
-            self._open += 1
+            self._open += request.choices
         try:
-            turn = self._preparer.prepare(number, request)
+            turns = self._preparer.prepare(number, request)
         except BaseException:
-            self._close(1)
+            self._close(request.choices)
             raise
-        self._outbox.send(Admitted(number, len(turn.prompt)))
-        self._commands.put(turn)
+        self._outbox.send(Admitted(number, len(turns[0].prompt)))
+        self._orders.put(turns)
 
 
-def _join(first: Delta, then: Delta) -> Delta:
-    return Delta(
-        text=first.text + then.text,
-        tool_calls=first.tool_calls + then.tool_calls,
-        tokens=first.tokens + then.tokens,
-        finish=then.finish,
-        usage=then.usage,
-        timings=then.timings,
-    )
+def _kv_tokens(runner: Runner, kv_bytes: int) -> int:
+    """Return how many tokens may be held in ``kv_bytes`` bytes. Raises `LoadFailed` when it is hardly any."""
+    tokens = kv_bytes // runner.kv_bytes_per_token // runner.kv_granule * runner.kv_granule
+    if tokens < 2:
+        raise LoadFailed(
+            f"{kv_bytes} bytes for keys and values hold no conversation: a token of this model takes "
+            f"{runner.kv_bytes_per_token} bytes, and memory comes in pieces of {runner.kv_granule} tokens",
+            hint="Raise FOUNDRY_LITE_KV_MEMORY.",
+        )
+    return int(tokens)
+
+
+def _settle(runner: Runner, load: Load) -> int:
+    """Make the runner reproducible if asked to; return how many tokens may be guessed at once."""
+    guesses = load.speculation if runner.can_verify else 0
+    if not load.reproducible:
+        return guesses
+    reproducible.settle(runner, load.slots)
+    return guesses if guesses and reproducible.speculates_alike(runner) else 0
 
 
 def main() -> None:
