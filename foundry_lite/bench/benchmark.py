@@ -2,23 +2,29 @@
 
 Definitions, on one monotonic clock in the process that asks:
 
-- TTFT: from handing the request to the engine to its first token.
+- TTFT: from handing the request to the engine to its first token; where more requests are made at once than the
+  worker has slots, waiting for one is part of it.
 - prefill: prompt tokens / the time the model itself took for them, as the worker measured it.
-- decode: 1 / TPOT, where TPOT of a request is (last token - first token) / (tokens - 1); the median over requests.
+- decode: 1 / TPOT, where TPOT of a request is (last token - first) / (tokens after the first message of tokens); the
+  median over requests.
+- gap: the time between two tokens of one stream (inter-token latency), over all gaps of all streams. Tokens may come
+  several at once (docs/decisions/0007): k tokens that arrive together t after those before them are k gaps of t / k.
 - system: all new tokens / (first request begun to last token), over one round of ``concurrency`` requests.
 - peak memory: the highest resident memory of the worker process since it was started, as the kernel counts it.
 
-Prompts are random tokens of exact length, another one for each request, so that nothing can be reused; the end of turn
-is ignored, so that each request makes exactly the tokens asked for. The warm-up round is run and not counted.
+Percentiles are linear interpolations between the two nearest values. Prompts are random tokens of exact length,
+another one for each request, so that nothing can be reused; the end of turn is ignored, so that each request makes
+exactly the tokens asked for. The warm-up round is run and not counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import random
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -40,8 +46,8 @@ class Workload:
 
     prompt_tokens: tuple[int, ...] = (128, 512)
     new_tokens: int = 64
-    concurrency: tuple[int, ...] = (1, 4)
-    rounds: int = 5
+    concurrency: tuple[int, ...] = (1, 4, 16)
+    rounds: int = 3
     seed: int = 0
 
 
@@ -53,14 +59,24 @@ class Spread(Struct, frozen=True):
     high: float
 
 
+class Latency(Struct, frozen=True):
+    """A median and a 95th percentile, with the smallest and largest value; milliseconds."""
+
+    median: float
+    p95: float
+    low: float
+    high: float
+
+
 class Row(Struct, frozen=True):
-    """The figures of one combination. ``requests`` is how many are behind them."""
+    """The figures of one combination. ``requests`` is how many are behind them; the gaps are between tokens."""
 
     prompt_tokens: int
     new_tokens: int
     concurrency: int
     requests: int
-    ttft_ms: Spread
+    ttft_ms: Latency
+    gap_ms: Latency
     prefill_tokens_per_s: Spread
     decode_tokens_per_s: Spread
     system_tokens_per_s: Spread
@@ -83,10 +99,12 @@ class BenchReport(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
+    """One request: times in seconds, and the gaps between its tokens."""
+
     ttft: float
     prefill: float
-    decode: float
     ended: float
+    gaps: tuple[float, ...]
 
 
 async def measure(
@@ -162,13 +180,35 @@ async def _run_round(
 
 async def _run_one(engine: Engine, request: GenerationRequest) -> _Sample:
     began = time.monotonic()
-    first, timings = None, Timings(0, 0, 0)
+    arrivals: list[tuple[float, int]] = []
+    timings = Timings(0, 0, 0)
     async with await engine.begin(request) as generation:
         async for batch in generation.batches():
-            first = first or time.monotonic()
+            if tokens := sum(delta.tokens for delta in batch):
+                arrivals.append((time.monotonic(), tokens))
             timings = batch[-1].timings or timings
-    ended = time.monotonic()
-    return _Sample((first or ended) - began, timings.prefill, ended - (first or ended), ended)
+    return _Sample(arrivals[0][0] - began, timings.prefill, arrivals[-1][0], token_gaps(arrivals))
+
+
+def token_gaps(arrivals: Sequence[tuple[float, int]]) -> tuple[float, ...]:
+    """Return the gaps between the tokens of one stream, in seconds, from the times at which how many arrived.
+
+    k tokens that arrive together are k gaps, each a kth of the time since those before them. Those of the first
+    arrival have nothing before them.
+    """
+    gaps: list[float] = []
+    for (before, _), (now, tokens) in itertools.pairwise(arrivals):
+        gaps += [(now - before) / tokens] * tokens
+    return tuple(gaps)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value below which ``share`` (0 to 1) of ``values`` lie, interpolated linearly; 0.5 is the median."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
 def _summarise(cell: tuple[int, int], new_tokens: int, rounds: list[tuple[float, list[_Sample]]]) -> Row:
@@ -179,12 +219,22 @@ def _summarise(cell: tuple[int, int], new_tokens: int, rounds: list[tuple[float,
         new_tokens=new_tokens,
         concurrency=streams,
         requests=len(samples),
-        ttft_ms=_spread([sample.ttft * 1e3 for sample in samples]),
+        ttft_ms=_latency([sample.ttft for sample in samples]),
+        gap_ms=_latency([gap for sample in samples for gap in sample.gaps]),
         prefill_tokens_per_s=_spread([prompt_tokens / sample.prefill for sample in samples]),
-        decode_tokens_per_s=_spread([(new_tokens - 1) / sample.decode for sample in samples]),
+        decode_tokens_per_s=_spread([len(sample.gaps) / sum(sample.gaps) for sample in samples if sample.gaps]),
         system_tokens_per_s=_spread([streams * new_tokens / seconds for seconds, _ in rounds]),
     )
 
 
 def _spread(values: list[float]) -> Spread:
-    return Spread(round(statistics.median(values), 2), round(min(values), 2), round(max(values), 2))
+    if not values:
+        return Spread(0.0, 0.0, 0.0)
+    return Spread(round(percentile(values, 0.5), 2), round(min(values), 2), round(max(values), 2))
+
+
+def _latency(seconds: list[float]) -> Latency:
+    if not seconds:
+        return Latency(0.0, 0.0, 0.0, 0.0)
+    figures = (percentile(seconds, 0.5), percentile(seconds, 0.95), min(seconds), max(seconds))
+    return Latency(*(round(figure * 1e3, 3) for figure in figures))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foundry_lite.bench.benchmark import BenchReport, Workload, measure
+from foundry_lite.bench.benchmark import BenchReport, Latency, Workload, measure
 from foundry_lite.catalog.reference import parse_reference
 from foundry_lite.cli.options import JsonOption, ModelArgument
 from foundry_lite.cli.output import Output, megabytes
@@ -22,12 +22,12 @@ def bench(
         str, typer.Option("--prompt-tokens", help="Lengths of prompts, such as 128,512.")
     ] = "128,512",
     new_tokens: Annotated[int, typer.Option("--new-tokens", min=2, help="Tokens each request makes.")] = 64,
-    concurrency: Annotated[str, typer.Option("--concurrency", help="Requests at once, such as 1,4,16.")] = "1,4",
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Repetitions, after one that is not counted.")] = 5,
+    concurrency: Annotated[str, typer.Option("--concurrency", "--streams", help="Requests at once.")] = "1,4,16",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Repetitions, after one that is not counted.")] = 3,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the prompts.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure time to first token, tokens per second and memory."""
+    """Measure time to first token, gaps between tokens, tokens per second and memory."""
     output = Output(as_json=as_json)
     settings = read_settings()
     artifact = Store(settings.home).resolve(parse_reference(model))
@@ -52,14 +52,15 @@ def _print(report: BenchReport, output: Output) -> None:
             str(row.prompt_tokens),
             str(row.new_tokens),
             str(row.concurrency),
-            f"{row.ttft_ms.median:.1f}",
+            _quantiles(row.ttft_ms),
+            _quantiles(row.gap_ms),
             f"{row.prefill_tokens_per_s.median:.0f}",
             f"{row.decode_tokens_per_s.median:.1f}",
             f"{row.system_tokens_per_s.median:.1f}",
         )
         for row in report.rows
     ]
-    headers = ("prompt", "new", "at_once", "ttft_ms", "prefill_tok/s", "decode_tok/s", "all_streams_tok/s")
+    headers = ("prompt", "new", "at_once", "ttft_ms", "gap_ms", "prefill_tok/s", "decode_tok/s", "all_streams_tok/s")
     output.table(headers, rows)
     output.line()
     machine = report.machine
@@ -72,6 +73,13 @@ def _print(report: BenchReport, output: Output) -> None:
     )
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     output.line(f"with     {versions}; {report.date}; medians of {report.rounds} rounds")
+    output.line(
+        "         ttft_ms and gap_ms: median / 95th percentile; k tokens that come at once count as k equal gaps"
+    )
+
+
+def _quantiles(latency: Latency) -> str:
+    return f"{latency.median:.1f} / {latency.p95:.1f}"
 
 
 def _numbers(text: str, option: str) -> tuple[int, ...]:
