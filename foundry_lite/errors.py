@@ -11,6 +11,7 @@
     ├── SourceRejected          a folder that cannot become a model
     │   ├── NotAModel           not a Hugging Face model folder
     │   ├── UnsupportedArchitecture
+    │   ├── UnsupportedAdapter  an adapter of a kind, or for a base, that cannot be served
     │   ├── DamagedWeights      truncated or inconsistent safetensors
     │   ├── PickledWeights      weights that can only be read by running them
     │   └── RemoteCode          the folder wants its own Python code to be run
@@ -91,6 +92,10 @@ class NotAModel(SourceRejected):
 
 class UnsupportedArchitecture(SourceRejected):
     """A model family that the builder or the engine does not know."""
+
+
+class UnsupportedAdapter(SourceRejected):
+    """An adapter of another kind than LoRA on linear layers, or one that does not fit its base."""
 
 
 class DamagedWeights(SourceRejected):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from foundry_lite.errors import LoadFailed
 
 _VERSION = 1  # of what the parameters mean: `lora.<layer>.<node>.A` and `.B`, the scaling within B
+_AGAIN = "Import the adapter again with --force."
 
 
 def read(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -24,9 +25,9 @@ def read(path: Path) -> dict[str, NDArray[np.float32]]:
         version = file.get_adapter_version()
         arrays = {name: np.array(value.numpy(), np.float32) for name, value in file.get_parameters().items()}
     except Exception as error:
-        raise LoadFailed(f"{path.name} cannot be read as an adapter: {error}") from error
+        raise LoadFailed(f"{path.name} cannot be read as an adapter", hint=_AGAIN) from error
     if version != _VERSION:
-        raise LoadFailed(f"{path.name} has adapter version {version}, this version reads {_VERSION}")
+        raise LoadFailed(f"{path.name} has adapter version {version}, this version reads {_VERSION}", hint=_AGAIN)
     return arrays
 
 
