@@ -95,24 +95,47 @@ def test_an_overlong_prompt_is_refused_before_a_stream_begins(client: openai.Ope
 
 
 def test_an_answer_may_fill_the_context_to_its_last_token(client: openai.OpenAI) -> None:
-    """The prompt leaves room for five tokens; a larger max_tokens is a bound that is kept."""
+    """The prompt leaves room for five tokens; an answer that may have more is refused before it begins."""
     content = "x" * (512 - 5 - (len("<>user\n<>\n<>assistant\n") - 3))
-    answer = client.chat.completions.create(
-        model="alphabet", messages=[{"role": "user", "content": content}], max_tokens=500
-    )
-    assert answer.choices[0].message.content == "abcde"
-    assert answer.choices[0].finish_reason == "length"
+    messages: Any = [{"role": "user", "content": content}]
+    for most in (None, 5):
+        answer = client.chat.completions.create(model="alphabet", messages=messages, max_tokens=most)
+        assert answer.choices[0].message.content == "abcde"
+        assert answer.choices[0].finish_reason == "length"
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="alphabet", messages=messages, max_tokens=6)
+    assert caught.value.code == "context_length_exceeded"
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("n", 2), ("logprobs", True), ("logit_bias", {"5": 1}), ("presence_penalty", 0.5), ("tool_choice", "required"),
-     ("response_format", {"type": "json_object"}), ("reasoning_effort", "low"), ("user", "me")],
-)  # fmt: skip
+    [("reasoning_effort", "low"), ("user", "me"), ("modalities", ["audio"]), ("store", True)],
+)
 def test_a_field_of_openais_that_is_not_supported_is_refused_by_name(daemon: Daemon, field: str, value: object) -> None:
     body = {"model": "alphabet", "messages": [{"role": "user", "content": "hi"}], field: value}
     status, error = refused(daemon, json.dumps(body).encode())
     assert (status, error["param"], error["code"]) == (400, field, "unsupported_parameter")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"n": 129}, "n"),
+        ({"presence_penalty": 3}, "presence_penalty"),
+        ({"logit_bias": {"hello": 1}}, "logit_bias"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"guided_regex": "a", "guided_json": {}}, "guided_regex"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "a b"}}}, "response_format.json_schema"),
+    ],
+)
+def test_a_value_that_cannot_be_obeyed_is_refused_by_its_field(
+    daemon: Daemon, fields: dict[str, Any], param: str
+) -> None:
+    body = {"model": "alphabet", "messages": [{"role": "user", "content": "hi"}], **fields}
+    status, error = refused(daemon, json.dumps(body).encode())
+    assert (status, error["type"]) == (400, "invalid_request_error")
+    assert error["param"].startswith(param)
 
 
 def test_malformed_json_and_wrong_types_are_400s_in_openais_shape(daemon: Daemon) -> None:
