@@ -1,7 +1,8 @@
-"""How a model is named: ``name`` or ``name:variant``.
+"""How a model is named: ``name``, ``name:variant``, and either of them with ``@adapter``.
 
-Valid: ``mine``, ``mine:cpu-int4``, ``qwen2.5-0.5b``. Not valid: ``Mine``, ``a/b``, ``:x``, ``..``, 65 characters.
-A name is one folder on disk, so the grammar is also what keeps a reference inside the store.
+Valid: ``mine``, ``mine:cpu-int4``, ``mine@support``, ``mine:cpu-int4-lora@support``. Not valid: ``Mine``, ``a/b``,
+``:x``, ``..``, ``a@b:c``, 65 characters. Each part is one folder on disk, so the grammar is also what keeps a reference
+inside the store.
 """
 
 from __future__ import annotations
@@ -16,23 +17,27 @@ _PART = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """A model by name, and one of its variants or (``None``) whichever is chosen for this machine."""
+    """A model by name, and one of its variants or (``None``) whichever is chosen, and a LoRA adapter over it."""
 
     name: str
     variant: str | None = None
+    adapter: str | None = None
 
     def __str__(self) -> str:
-        return self.name if self.variant is None else f"{self.name}:{self.variant}"
+        variant = "" if self.variant is None else f":{self.variant}"
+        adapter = "" if self.adapter is None else f"@{self.adapter}"
+        return f"{self.name}{variant}{adapter}"
 
 
 def parse_reference(text: str) -> ModelRef:
-    """Parse ``name`` or ``name:variant``. Raises `BadReference`."""
-    name, colon, variant = text.partition(":")
-    for part in (name, variant) if colon else (name,):
+    """Parse ``name[:variant][@adapter]``. Raises `BadReference`."""
+    model, at, adapter = text.partition("@")
+    name, colon, variant = model.partition(":")
+    for part in (name, *[variant] * bool(colon), *[adapter] * bool(at)):
         if not _PART.fullmatch(part):
             raise BadReference(
                 f"{text!r} is no model reference: {part!r} must be 1 to 64 characters of a-z, 0-9, '.', '_', '-', "
                 "and begin with a letter or digit",
-                hint="A model is called NAME or NAME:VARIANT, such as home-assistant:cpu-int4.",
+                hint="A model is called NAME, NAME:VARIANT or NAME@ADAPTER, such as home-assistant:cpu-int4.",
             )
-    return ModelRef(name, variant if colon else None)
+    return ModelRef(name, variant if colon else None, adapter if at else None)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from foundry_lite import __version__
 from foundry_lite.catalog.recipe import Recipe
 from foundry_lite.errors import DamagedArtifact
 
@@ -16,6 +18,7 @@ MANIFEST = "manifest.json"
 _SCHEMA = 1
 _CHUNK = 1 << 20
 _AGAIN = "Import the model again with --force."
+_WEIGHTS = (".safetensors", ".gguf")
 
 
 class FileEntry(Struct, frozen=True):
@@ -62,16 +65,72 @@ class Manifest(Struct, frozen=True):
     def size_bytes(self) -> int:
         return sum(entry.size_bytes for entry in self.files)
 
+    @property
+    def label(self) -> str:
+        return f"{self.name}:{self.variant}"
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+    @property
+    def weights_digest(self) -> str:
+        """The same for all variants that were made of the same weights."""
+        weights = [one.sha256 for one in self.source.files if one.path.endswith(_WEIGHTS)]
+        hashes = weights or [one.sha256 for one in self.source.files]
+        return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+
+
+class AdapterManifest(Struct, frozen=True):
+    """The record beside an adapter. ``base`` is the `Manifest.weights_digest` of the model that it was fitted to."""
+
+    schema: int
+    name: str
+    adapter: str
+    created: str
+    base: str
+    source: Source
+    rank: int
+    modules: tuple[str, ...]
+    versions: dict[str, str]
+    files: tuple[FileEntry, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(entry.size_bytes for entry in self.files)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.adapter}"
+
+
+_Kind = TypeVar("_Kind", Manifest, AdapterManifest)
+
+
+class HasFiles(Protocol):
+    """A manifest, for those who check its files."""
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]: ...
+
+
+def write_manifest(folder: Path, manifest: Manifest | AdapterManifest) -> None:
     """Write the manifest into the artifact's folder."""
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Read an artifact's manifest. Raises `DamagedArtifact`."""
+    return _read(folder, Manifest)
+
+
+def read_adapter_manifest(folder: Path) -> AdapterManifest:
+    """Read an adapter's manifest. Raises `DamagedArtifact`."""
+    return _read(folder, AdapterManifest)
+
+
+def _read(folder: Path, kind: type[_Kind]) -> _Kind:
     try:
-        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedArtifact(f"{folder.name}/{MANIFEST}: {error}", hint=_AGAIN) from error
     if manifest.schema != _SCHEMA:
@@ -96,29 +155,47 @@ def new_manifest(
     )
 
 
+def new_adapter_manifest(
+    folder: Path, base: Manifest, adapter: str, source: Source, *, rank: int, modules: tuple[str, ...]
+) -> AdapterManifest:
+    """Describe an adapter over ``base`` whose files lie in ``folder`` now."""
+    return AdapterManifest(
+        schema=_SCHEMA,
+        name=base.name,
+        adapter=adapter,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        base=base.weights_digest,
+        source=source,
+        rank=rank,
+        modules=modules,
+        versions={"foundry-lite": __version__},
+        files=digest_files(folder),
+    )
+
+
 def digest_files(folder: Path) -> tuple[FileEntry, ...]:
     """Hash every file below ``folder``, the manifest itself left out, in the order of their paths."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)
     return tuple(FileEntry(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path)) for path in files)
 
 
-def verify_sizes(folder: Path, manifest: Manifest) -> None:
+def verify_sizes(folder: Path, manifest: HasFiles) -> None:
     """Compare the sizes of the files with the manifest: what can be done at each load. Raises `DamagedArtifact`."""
     for entry in manifest.files:
         path = folder / entry.path
         size = path.stat().st_size if path.is_file() else None
         if size != entry.size_bytes:
             found = "is missing" if size is None else f"has {size} bytes, not {entry.size_bytes}"
-            raise DamagedArtifact(f"{manifest.name}:{manifest.variant}: {entry.path} {found}", hint=_AGAIN)
+            raise DamagedArtifact(f"{manifest.label}: {entry.path} {found}", hint=_AGAIN)
 
 
-def verify_digests(folder: Path, manifest: Manifest) -> None:
+def verify_digests(folder: Path, manifest: HasFiles) -> None:
     """Compare every file's sha256 with the manifest. Raises `DamagedArtifact` for the first that differs."""
     verify_sizes(folder, manifest)
     for entry in manifest.files:
         if sha256_of(folder / entry.path) != entry.sha256:
             raise DamagedArtifact(
-                f"{manifest.name}:{manifest.variant}: the content of {entry.path} has changed since the import",
+                f"{manifest.label}: the content of {entry.path} has changed since the import",
                 hint=_AGAIN,
             )
 

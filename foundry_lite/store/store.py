@@ -1,6 +1,7 @@
 """The local store: which artifacts there are, where they lie, and how one appears or goes.
 
     <home>/models/<name>/<variant>/     manifest.json, card.toml, model.onnx, tokenizer.json, …
+    <home>/adapters/<name>/<adapter>/   LoRA adapters over them (`adapters`)
     <home>/staging/<name>-<pid>-<n>/    being built; whatever lies here is not a model, and may be removed
 
     foundry_lite/embedded/<name>/<variant>/   the models that come with the package: read-only, same layout
@@ -16,14 +17,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from foundry_lite.catalog.card import Card, read_card
 from foundry_lite.catalog.reference import ModelRef
 from foundry_lite.devices import process_exists
-from foundry_lite.errors import FoundryError, ModelNotFound, NameTaken, StorageFull
+from foundry_lite.errors import BadReference, FoundryError, ModelNotFound, NameTaken, StorageFull
+from foundry_lite.store.adapters import Adapter, AdapterShelf
 from foundry_lite.store.manifest import Manifest, read_manifest
 
 _REPLACED = ".replaced"  # what an old model is called for the moment between two renames
@@ -32,15 +34,22 @@ EMBEDDED = Path(__file__).parent.parent / "embedded"
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One installed variant of a model: a folder that the engine can load."""
+    """One installed variant of a model: a folder that the engine can load, and an adapter to run over it."""
 
     folder: Path
     manifest: Manifest
     is_embedded: bool
+    adapter: Adapter | None = None
 
     @property
     def ref(self) -> ModelRef:
-        return ModelRef(self.manifest.name, self.manifest.variant)
+        adapter = None if self.adapter is None else self.adapter.manifest.adapter
+        return ModelRef(self.manifest.name, self.manifest.variant, adapter)
+
+    @property
+    def base(self) -> Artifact:
+        """The same without its adapter: what is loaded, once for all adapters."""
+        return replace(self, adapter=None)
 
     @property
     def identity(self) -> str:
@@ -71,15 +80,17 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What `Store.remove` would remove: look at it before you do it."""
+    """What `Store.remove` would remove: look at it before you do it. ``folders`` are all that goes."""
 
     name: str
     artifacts: tuple[Artifact, ...]
-    folder: Path
+    folders: tuple[Path, ...]
+    adapters: tuple[Adapter, ...] = ()
 
     @property
     def size_bytes(self) -> int:
-        return sum(artifact.manifest.size_bytes for artifact in self.artifacts)
+        own = sum(one.manifest.size_bytes for one in self.artifacts)
+        return own + sum(one.manifest.size_bytes for one in self.adapters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +100,7 @@ class Listing:
     artifacts: tuple[Artifact, ...]
     damages: tuple[Damage, ...]
     leftovers: tuple[Leftover, ...]
+    adapters: tuple[Adapter, ...] = ()
 
 
 class Store:
@@ -98,6 +110,7 @@ class Store:
         self._models = home / "models"
         self._staging = home / "staging"
         self._embedded = embedded
+        self.adapters = AdapterShelf(home / "adapters")
 
     def scan(self) -> Listing:
         """Look at everything; a damaged model is reported, never raised."""
@@ -108,18 +121,50 @@ class Store:
                 artifacts.append(self._read(folder))
             except FoundryError as error:
                 damages.append(Damage(folder, error.message))
-        return Listing(tuple(artifacts), tuple(damages), tuple(self._leftovers()))
+        adapters = list(self.adapters.all())
+        damages += [Damage(one[0], one[1].message) for one in adapters if not isinstance(one, Adapter)]
+        good = tuple(one for one in adapters if isinstance(one, Adapter))
+        return Listing(tuple(artifacts), tuple(damages), tuple(self._leftovers()), good)
 
     def resolve(self, ref: ModelRef) -> Artifact:
         """Find the artifact for a reference; without a variant, the newest of that name.
 
         Raises `ModelNotFound`, or `DamagedArtifact` when it is there and cannot be read.
         """
+        if ref.adapter is not None:
+            return self._resolve_adapter(ref, ref.adapter)
         folders = [folder for folder in self._variant_folders(ref.name) if ref.variant in (None, folder.name)]
         if not folders:
             raise self._not_found(ref)
         artifacts = list(self._readable(folders)) or [self._read(folders[0])]  # the last raises what is wrong with it
         return max(artifacts, key=lambda one: one.manifest.created)
+
+    def bases(self, ref: ModelRef) -> tuple[Artifact, ...]:
+        """Return the variants that a reference may mean and that take adapters, the newest first."""
+        folders = [folder for folder in self._variant_folders(ref.name) if ref.variant in (None, folder.name)]
+        found = [one for one in self._readable(folders) if one.manifest.recipe.adapters]
+        return tuple(sorted(found, key=lambda one: one.manifest.created, reverse=True))
+
+    def with_base(self, adapter: Adapter, variant: str | None = None) -> Artifact | None:
+        """Return what an adapter runs over, with it; ``None`` when its base is gone or another one."""
+        bases = self.bases(ModelRef(adapter.manifest.name, variant))
+        fitting = (one for one in bases if one.manifest.weights_digest == adapter.manifest.base)
+        base = next(fitting, None)
+        return None if base is None else replace(base, adapter=adapter)
+
+    def _resolve_adapter(self, ref: ModelRef, name: str) -> Artifact:
+        adapter = self.adapters.find(ref.name, name)
+        if adapter is None:
+            raise self._not_found(ref)
+        found = self.with_base(adapter, ref.variant)
+        if found is None:
+            model = ModelRef(ref.name, ref.variant)
+            fact = f"was made for other weights than '{model}' has now"
+            raise ModelNotFound(
+                f"the adapter '{name}' {fact if self.bases(model) else f'has no base: {model} takes no adapters'}",
+                hint="Import the base with --adapters, and then the adapter again with --force.",
+            )
+        return found
 
     def holds(self, name: str) -> bool:
         """Say whether a model of that name is installed or embedded."""
@@ -161,8 +206,14 @@ class Store:
         shutil.rmtree(old, ignore_errors=True)
 
     def plan_removal(self, ref: ModelRef) -> Removal:
-        """Say what removing a model, or one variant of it, would remove. Raises `ModelNotFound`."""
-        folder = self._models / ref.name if ref.variant is None else self._models / ref.name / ref.variant
+        """Say what removing a model, a variant or an adapter of it would remove. Raises `ModelNotFound`.
+
+        A model takes its adapters with it, and so does its last variant.
+        """
+        if ref.adapter is not None:
+            return self._plan_adapter_removal(ref, ref.adapter)
+        model = self._models / ref.name
+        folder = model if ref.variant is None else model / ref.variant
         if not folder.is_dir():
             if (self._embedded / ref.name).is_dir():
                 raise ModelNotFound(
@@ -170,16 +221,34 @@ class Store:
                 )
             raise self._not_found(ref)
         inside = [one for one in self._variant_folders(ref.name) if one.is_relative_to(folder)]
-        return Removal(str(ref), tuple(self._readable(inside)), folder)
+        artifacts = tuple(self._readable(inside))
+        if any(other != folder for other in model.iterdir()) and folder != model:
+            return Removal(str(ref), artifacts, (folder,))
+        shelf = self.adapters.model_folder(ref.name)
+        return Removal(str(ref), artifacts, (model, *[shelf] * shelf.is_dir()), self.adapters.readable(ref.name))
+
+    def _plan_adapter_removal(self, ref: ModelRef, name: str) -> Removal:
+        folder = self.adapters.folder(ref.name, name)
+        if not folder.is_dir():
+            raise self._not_found(ref)
+        if ref.variant is not None:
+            raise BadReference(
+                f"'{ref}' names a variant; an adapter belongs to all variants of its model",
+                hint=f"Remove {ref.name}@{name}.",
+            )
+        adapters = tuple(one for one in self.adapters.readable(ref.name) if one.folder == folder)
+        return Removal(str(ref), (), (folder,), adapters)
 
     def remove(self, removal: Removal) -> None:
-        """Remove what was planned: one rename into staging, and only then the files."""
+        """Remove what was planned: one rename into staging for each folder, and only then the files."""
         self._staging.mkdir(parents=True, exist_ok=True)
-        grave = self.begin_staging(removal.name.replace(":", "--"))
-        removal.folder.rename(grave / "removed")
-        if removal.folder.parent != self._models:
-            with suppress(OSError):  # not empty: other variants stay
-                removal.folder.parent.rmdir()
+        grave = self.begin_staging(removal.name.replace(":", "--").replace("@", "--"))
+        for number, folder in enumerate(removal.folders):
+            folder.rename(grave / f"removed-{number}")
+            if folder.parent.parent == self._models.parent:
+                continue  # a whole model
+            with suppress(OSError):  # not empty: other variants or adapters stay
+                folder.parent.rmdir()
         shutil.rmtree(grave, ignore_errors=True)
 
     def remove_leftovers(self) -> tuple[Leftover, ...]:
@@ -193,6 +262,7 @@ class Store:
                 target = self._models / old.name.removesuffix(_REPLACED)
                 if not target.exists():
                     old.rename(target)
+            self.adapters.restore(leftover.folder)
             shutil.rmtree(leftover.folder, ignore_errors=True)
         return dead
 
@@ -220,7 +290,9 @@ class Store:
             yield Leftover(folder, size, _is_live(folder.name), modified)
 
     def _not_found(self, ref: ModelRef) -> ModelNotFound:
-        names = [name for one in self.scan().artifacts for name in (one.ref.name, str(one.ref))]
+        listing = self.scan()
+        names = [name for one in listing.artifacts for name in (one.ref.name, str(one.ref))]
+        names += [str(one.ref) for one in listing.adapters]
         close = difflib.get_close_matches(str(ref), names, n=1)
         guess = f"Did you mean {close[0]}? " if close else ""
         return ModelNotFound(f"no model is called '{ref}'", hint=f"{guess}'foundry-lite list' shows all.")

@@ -27,9 +27,23 @@ def test_a_good_reference_is_split_at_the_colon(text: str, name: str, variant: s
     assert parse_reference(text) == ModelRef(name, variant)
 
 
+def test_an_adapter_follows_an_at_sign() -> None:
+    assert parse_reference("mine@support") == ModelRef("mine", None, "support")
+    assert parse_reference("mine:cpu-int4-lora@v1.2") == ModelRef("mine", "cpu-int4-lora", "v1.2")
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "@",
+        "@a",
+        "a@",
+        "a@b@c",
+        "a@b:c",
+        "a:@b",
+        "a@..",
+        "a@../b",
+        "a@B",
         "",
         ".",
         "..",
@@ -67,9 +81,9 @@ def test_the_complaint_names_the_part_that_is_wrong() -> None:
         parse_reference("mine:X")
 
 
-@given(PARTS, st.none() | PARTS)
-def test_parsing_undoes_formatting(name: str, variant: str | None) -> None:
-    assert parse_reference(str(ModelRef(name, variant))) == ModelRef(name, variant)
+@given(PARTS, st.none() | PARTS, st.none() | PARTS)
+def test_parsing_undoes_formatting(name: str, variant: str | None, adapter: str | None) -> None:
+    assert parse_reference(str(ModelRef(name, variant, adapter))) == ModelRef(name, variant, adapter)
 
 
 @given(st.text(max_size=80))
@@ -78,6 +92,6 @@ def test_whatever_is_accepted_is_one_plain_folder_name_a_part(text: str) -> None
         ref = parse_reference(text)
     except BadReference:
         return
-    for part in (ref.name, ref.variant or "x"):
+    for part in (ref.name, ref.variant or "x", ref.adapter or "x"):
         assert part not in ("", ".", "..")
-        assert not set(part) & set("/\\:*?[] \n\0")
+        assert not set(part) & set("/\\:@*?[] \n\0")

@@ -234,7 +234,7 @@ def test_a_removal_says_what_it_would_remove_and_removes_nothing(store: Store, h
     install(home / "models", "a", INT8)
     removal = store.plan_removal(ModelRef("a"))
     assert [str(one.ref) for one in removal.artifacts] == ["a:cpu-int4", "a:cpu-int8"]
-    assert removal.folder == home / "models" / "a"
+    assert removal.folders == (home / "models" / "a",)
     assert removal.size_bytes == sum(one.manifest.size_bytes for one in store.scan().artifacts) > 10
     assert names(store) == ["a:cpu-int4", "a:cpu-int8"]
 
