@@ -48,7 +48,7 @@ class EngineOptions:
 
 
 class Generation:
-    """One admitted request: an asynchronous iterator of deltas; each of its choices ends with one that has a ``finish``.
+    """One admitted request: an asynchronous iterator of deltas, the last of each choice with a ``finish``.
 
     It must be closed; closing it before its end cancels the request. Iterating raises `EngineDied` when the worker
     ends first.

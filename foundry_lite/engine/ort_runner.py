@@ -29,7 +29,7 @@ COMPANION = "prefill.onnx"
 WINDOW = "logits_from"  # int64 [1], default -1: from which position the graph gives logits
 
 _KV_TYPES: dict[str, type[Any]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-_SPARE_ROWS = 3  # for `row_counts`: a batch may be filled up beyond the last slot
+SPARE_ROWS = 3  # a batch may be filled up beyond the last slot: see `Runner.row_counts`
 _Adapter = dict[str, NDArray[np.float32]]  # by the name of the graph's input
 
 
@@ -54,7 +54,7 @@ class OrtRunner:
         self.context_length = min(context_length, own_context)
         self.vocabulary = self._graph.vocabulary
         self.can_verify = WINDOW in self._graph.optional or not self._graph.is_pruned
-        rows = slots + _SPARE_ROWS
+        rows = slots + SPARE_ROWS
         self._kv = KvRows(
             len(past),
             rows=rows,
@@ -65,7 +65,7 @@ class OrtRunner:
         )
         self.kv_bytes_per_token = self._kv.bytes_per_token
         self.kv_granule = self._kv.granule
-        self.row_counts = (1, slots)  # rows that one call may decode; `reproducible.settle` narrows it
+        self.row_counts: Sequence[int] = range(1, slots + 1)
         self._row_of = list(range(rows))
         self._slot_at = list(range(rows))
         self._adapters: dict[str, _Adapter] = {}
@@ -131,7 +131,9 @@ class OrtRunner:
             shape = self._graph.optional.get(key)
             if shape is None:
                 raise LoadFailed(f"{path.name} adapts {key}, which this model has no place for")
-            if len(shape) != array.ndim or any(isinstance(n, int) and n != m for n, m in zip(shape, array.shape)):
+            if len(shape) != array.ndim or any(
+                isinstance(n, int) and n != m for n, m in zip(shape, array.shape, strict=True)
+            ):
                 raise LoadFailed(f"{path.name}: {key} has the shape {array.shape}, this model needs {tuple(shape)}")
         self._adapters[name] = arrays
 
@@ -175,14 +177,16 @@ class OrtRunner:
 
         A row that fills up a batch gets a key behind its end, where nobody looks.
         """
-        fewest, most = self.row_counts
-        for first in range(start, end, most):
-            last = min(first + most, end)
-            high = max(last, first + fewest)
+        first = start
+        while first < end:
+            wanted = min(end - first, self.row_counts[-1])
+            high = first + next(count for count in self.row_counts if count >= wanted)
+            last = min(high, end)
             self._kv.lengths[first:high] += 1
             self._step(first, high, adapter)
             self._kv.touch(first, high - first)
             self._kv.lengths[last:high] -= 1
+            first = last
 
     def _step(self, low: int, high: int, adapter: str | None) -> None:
         key = (low, high, adapter)

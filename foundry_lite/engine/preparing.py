@@ -8,11 +8,11 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from foundry_lite.engine.grammar import Constraint, GrammarCompiler
-from foundry_lite.engine.logprobs import LogprobTrail
 from foundry_lite.engine.messages import Load
 from foundry_lite.engine.sampler import Chooser
 from foundry_lite.engine.speculation import PromptLookup
 from foundry_lite.engine.text import TextModel
+from foundry_lite.engine.trail import LogprobTrail
 from foundry_lite.engine.turn import Answer, Turn
 from foundry_lite.errors import ContextExceeded, InvalidRequest
 from foundry_lite.generation import Chat, GenerationRequest, Sampling, ToolMode
@@ -61,9 +61,7 @@ class Preparer:
         return Turn(
             number=number,
             prompt=tokens,
-            chooser=Chooser(
-                sampling, prompt=tokens, eos_ids=eos_ids, choice=choice, top_logprobs=request.top_logprobs
-            ),
+            chooser=Chooser(sampling, prompt=tokens, eos_ids=eos_ids, choice=choice, top_logprobs=request.top_logprobs),
             answer=Answer(
                 self._text.detokenizer(), request.stop, parses_tools=parses_tools, spared=sampling.min_tokens
             ),

@@ -1,9 +1,10 @@
 """Reproducible mode: which numbers of rows the kernels compute alike, found by trying.
 
 Matrix kernels differ with the number of rows, so the same token may get other logits, in the last bits, alone than in
-a batch. Which numbers of rows are alike depends on the graph, the library and the processor, so it is measured when
-the model is loaded: rows of different lengths are decoded in batches of every size, and their logits compared bit by
-bit. The runner then decodes only in batches of sizes that agree, filling up smaller ones and splitting larger ones.
+a batch: a kernel may take rows in pairs, and the odd one out alone. Which numbers of rows are alike depends on the
+graph, the library and the processor, so it is measured when the model is loaded: rows of different lengths are decoded
+in batches of every size, and their logits compared bit by bit. The runner then decodes only in batches of sizes that
+agree, filling up those between and splitting larger ones.
 """
 
 from __future__ import annotations
@@ -13,31 +14,35 @@ import numpy as np
 from foundry_lite.engine.runner import Logits, Runner
 from foundry_lite.errors import LoadFailed
 
-_FEWEST = 4  # rows that a batch may have to be filled up to: see `ort_runner`
+_WIDEST = 4  # from one size to the next: a runner fills up a batch by 3 rows at most
 _TRIALS = 2
 _LENGTH = 20  # tokens of the longest row
 
 
-def settle(runner: Runner, most: int) -> tuple[int, int]:
-    """Narrow ``runner.row_counts`` to batches that compute alike, for up to ``most`` rows; return them.
+def settle(runner: Runner, most: int) -> tuple[int, ...]:
+    """Narrow ``runner.row_counts`` to sizes that compute alike, for up to ``most`` rows; return them.
 
-    Every slot must be empty, and is again afterwards. Raises `LoadFailed` when no two sizes agree.
+    Every slot must be empty, and is again afterwards. Raises `LoadFailed` when too few sizes agree.
     """
-    seen = [_logits_by_size(runner, most, seed) for seed in range(_TRIALS)]
-    alike = {
-        (low, high)
-        for low in range(1, min(_FEWEST, most) + 1)
-        for high in range(low, most + 1)
-        if all(_agree(trial, low, high) for trial in seen)
-    }
-    low, high = max(alike, key=lambda span: (span[1] - span[0], span[1]))
-    if low == high < most and most > 1:
+    trials = [_logits_by_size(runner, most, seed) for seed in range(_TRIALS)]
+    sets = [_alike(trials, anchor, most) for anchor in range(1, most + 1)]
+    usable = [sizes for sizes in sets if all(b - a <= _WIDEST for a, b in zip((0, *sizes), sizes, strict=False))]
+    if not usable:
         raise LoadFailed(
-            "no two batch sizes of this model compute alike on this machine, so it cannot be reproducible",
+            "too few batch sizes of this model compute alike on this machine, so it cannot be reproducible",
             hint="Import it with another --precision or --block-size, or leave FOUNDRY_LITE_REPRODUCIBLE off.",
         )
-    runner.row_counts = (low, high)
-    return low, high
+    runner.row_counts = max(usable, key=lambda sizes: (len(sizes), sizes[-1]))
+    return runner.row_counts
+
+
+def _alike(trials: list[list[Logits]], anchor: int, most: int) -> tuple[int, ...]:
+    """Return sizes that agree with ``anchor`` and with each other, large ones first taken."""
+    found = [anchor]
+    for size in range(most, 0, -1):
+        if size != anchor and all(_agree(trial, size, other) for trial in trials for other in found):
+            found.append(size)
+    return tuple(sorted(found))
 
 
 def speculates_alike(runner: Runner) -> bool:
@@ -77,8 +82,9 @@ def _logits_by_size(runner: Runner, most: int, seed: int) -> list[Logits]:
     return found
 
 
-def _agree(by_size: list[Logits], low: int, high: int) -> bool:
-    return all(np.array_equal(by_size[size - 1], by_size[high - 1][:size]) for size in range(low, high))
+def _agree(by_size: list[Logits], first: int, second: int) -> bool:
+    rows = min(first, second)
+    return np.array_equal(by_size[first - 1][:rows], by_size[second - 1][:rows])
 
 
 def _tokens(runner: Runner, seed: int, count: int) -> list[int]:

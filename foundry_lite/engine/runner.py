@@ -24,7 +24,7 @@ class Runner(Protocol):
     vocabulary: int
     kv_bytes_per_token: int  # of all layers together
     kv_granule: int  # tokens: a slot's memory comes in multiples of this
-    row_counts: tuple[int, int]  # how many rows one call decodes, fewest and most; `reproducible.settle` narrows it
+    row_counts: Sequence[int]  # how many rows one call of the library may decode, ascending, with gaps of 3 at most
     can_copy: bool  # whether `copy` works; what cannot be copied can still be continued in its own slot
     can_rewind: bool  # whether `keep` works for any length; if not, only for 0 and for all that there is
     can_verify: bool  # whether `verify` works

@@ -92,7 +92,7 @@ class Scheduler:
 
     def _prefill(self, turn: Turn) -> Told:
         """Run one chunk of the prompt; the last one gives the first token."""
-        chunk = turn.prompt[turn.prefilled : turn.prefilled + self._chunk_size()]
+        chunk = self._next_chunk(turn)
         is_last = turn.prefilled + len(chunk) == len(turn.prompt)
         if is_last and turn.constraint is not None:
             turn.constraint.prepare()
@@ -109,10 +109,13 @@ class Scheduler:
         self._running.append(turn)
         return self._choose([turn], logits[None, :])
 
-    def _chunk_size(self) -> int:
+    def _next_chunk(self, turn: Turn) -> list[int]:
+        left = turn.prompt[turn.prefilled :]
         if self._is_reproducible:
-            return STEADY_CHUNK
-        return self._pace.chunk() if self._running else CHUNK
+            return left[:STEADY_CHUNK]
+        size = self._pace.chunk() if self._running else CHUNK
+        # A token on its own is computed by other kernels than several: no prompt is cut so that one is left over.
+        return left[: size + (len(left) == size + 1)]
 
     def _decode(self) -> Told:
         turns = list(self._running)

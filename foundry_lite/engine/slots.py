@@ -16,6 +16,7 @@ from foundry_lite.engine.runner import Runner
 from foundry_lite.engine.turn import Turn
 
 _WORTH_SHARING = 16  # tokens: computing fewer costs less than it is worth to move them
+_COMPUTED = 2  # tokens of a prompt that are computed even if all are there: for the logits, and by the usual kernels
 _MOSTLY = 0.75  # the share of an ended sequence from which on it is continued in place, not copied
 
 
@@ -119,7 +120,7 @@ class SlotTable:
         return (best, most) if best is not None else (None, 0)
 
     def _usable(self, slot: Slot, prompt: list[int]) -> int:
-        shared = min(common_prefix(slot.tokens, prompt), len(prompt) - 1)  # the last one is computed for its logits
+        shared = min(common_prefix(slot.tokens, prompt), len(prompt) - _COMPUTED)
         if self._unit > 1:
             shared = min(shared, slot.steady)
         return shared // self._unit * self._unit

@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from foundry_lite.engine.logprobs import LogprobTrail
 from foundry_lite.engine.sampler import Choice, Chooser
 from foundry_lite.engine.speculation import PromptLookup
 from foundry_lite.engine.stopping import StopMatcher
 from foundry_lite.engine.text import Detokenizer
 from foundry_lite.engine.tools import Parsed, ToolCallParser
+from foundry_lite.engine.trail import LogprobTrail
 from foundry_lite.generation import Delta, Finish, Timings, Usage
 
 if TYPE_CHECKING:

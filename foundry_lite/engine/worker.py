@@ -62,9 +62,7 @@ class Worker:
         self._inbox = inbox
         self._outbox = outbox
         # Twice the slots: what ended turns computed stays in the other half, for as long as its memory lasts.
-        runner = open_runner(
-            folder, threads=load.threads, slots=2 * load.slots, context_length=load.context_length
-        )
+        runner = open_runner(folder, threads=load.threads, slots=2 * load.slots, context_length=load.context_length)
         self._runner = runner
         kv_tokens = _kv_tokens(runner, load.kv_bytes)
         text = TextModel(folder)
@@ -72,9 +70,7 @@ class Worker:
         context_length = min(runner.context_length, kv_tokens)
         limits = Limits(context_length, runner.vocabulary, self._capacity, _settle(runner, load))
         self._preparer = Preparer(load, text, limits)
-        self._scheduler = Scheduler(
-            runner, most=load.slots, kv_tokens=kv_tokens, is_reproducible=load.reproducible
-        )
+        self._scheduler = Scheduler(runner, most=load.slots, kv_tokens=kv_tokens, is_reproducible=load.reproducible)
         self._gathering = Gathering()
         self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
         self._open = 0  # turns admitted and not ended: raised by the intake, lowered by the main loop
