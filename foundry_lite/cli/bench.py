@@ -50,7 +50,6 @@ def _print(report: BenchReport, output: Output) -> None:
     rows = [
         (
             str(row.prompt_tokens),
-            str(row.new_tokens),
             str(row.concurrency),
             _quantiles(row.ttft_ms),
             _quantiles(row.gap_ms),
@@ -60,9 +59,12 @@ def _print(report: BenchReport, output: Output) -> None:
         )
         for row in report.rows
     ]
-    headers = ("prompt", "new", "at_once", "ttft_ms", "gap_ms", "prefill_tok/s", "decode_tok/s", "all_streams_tok/s")
+    headers = ("prompt", "streams", "ttft_ms", "gap_ms", "prefill/s", "decode/s", "all/s")
     output.table(headers, rows)
     output.line()
+    output.line(f"figures  {report.rows[0].new_tokens} new tokens a request; medians of {report.rounds} rounds")
+    output.line("         ttft_ms, gap_ms: median / 95th percentile; k tokens that come at once are k equal gaps")
+    output.line("         prefill/s, decode/s, all/s: tokens a second of a prompt, of a stream, of all streams")
     machine = report.machine
     output.line(f"model    {report.model}; loaded in {report.load_seconds:.2f} s")
     output.line(
@@ -72,10 +74,7 @@ def _print(report: BenchReport, output: Output) -> None:
         f"machine  {machine['processor']}, {machine['cores']} cores, {report.threads} threads, {machine['system']}"
     )
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    output.line(f"with     {versions}; {report.date}; medians of {report.rounds} rounds")
-    output.line(
-        "         ttft_ms and gap_ms: median / 95th percentile; k tokens that come at once count as k equal gaps"
-    )
+    output.line(f"with     {versions}; {report.date}")
 
 
 def _quantiles(latency: Latency) -> str:

@@ -78,12 +78,13 @@ def test_bench_measures_what_it_was_asked_for(home: Path) -> None:
     assert cells == [(16, 1, 2), (16, 3, 6), (64, 1, 2), (64, 3, 6)]
     for row in report["rows"]:
         for latency in (row["ttft_ms"], row["gap_ms"]):
-            assert 0 < latency["low"] <= latency["median"] <= latency["p95"] <= latency["high"]
+            assert 0 <= latency["low"] <= latency["median"] <= latency["p95"] <= latency["high"]
+            assert latency["high"] > 0
         assert row["decode_tokens_per_s"]["low"] > 0
     assert report["peak_bytes"] >= report["loaded_bytes"] > 10_000_000
     assert report["versions"]["onnxruntime"]
     table = cli(home, "bench", "alphabet", *arguments[:4], "--streams", "1,3", "--rounds", "2")
-    assert "decode_tok/s" in table.stdout
+    assert "decode/s" in table.stdout
     assert "medians of 2 rounds" in table.stdout
 
 
