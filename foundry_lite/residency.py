@@ -12,7 +12,9 @@ import time
 from dataclasses import dataclass, field
 
 from foundry_lite import devices
-from foundry_lite.engine.engine import Engine, EngineOptions, Generation, load_engine
+from foundry_lite.engine.adapters import AdapterFile
+from foundry_lite.engine.engine import Engine, EngineOptions, load_engine
+from foundry_lite.engine.generation_stream import Generation
 from foundry_lite.errors import EngineBusy, FoundryError
 from foundry_lite.generation import GenerationRequest
 from foundry_lite.settings import Settings
@@ -62,17 +64,19 @@ class Residency:
         return tuple(self._residents.values())
 
     async def begin(self, artifact: Artifact, request: GenerationRequest) -> Generation:
-        """Admit a request to a model, loading it first when it is not in memory.
+        """Admit a request to a model, loading it, and its adapter, first when they are not in memory.
 
         Raises `EngineBusy` when the queue is full or nothing can be unloaded, `LoadFailed`, `InvalidRequest`.
         """
+        adapter = adapter_file(artifact)
         engine = await self.engine(artifact)
         if engine.is_ending:  # unloaded to make room in the very moment in which it was handed out
             engine = await self.engine(artifact)
-        return await engine.begin(request)
+        return await engine.begin(request, adapter)
 
     async def engine(self, artifact: Artifact) -> Engine:
-        """Return the model's engine, loading it when it is not in memory."""
+        """Return the model's engine, loading it when it is not in memory; one for all adapters of a model."""
+        artifact = artifact.base
         resident = self._living(artifact)
         while resident is None and len(self._residents) >= self._settings.max_loaded:
             await self._make_room()
@@ -136,6 +140,13 @@ class Residency:
                     resident.used = time.monotonic()
                 elif reason := self._reason_to_unload(resident):
                     await self._unload(resident, reason)
+                self._drop_old_adapters(resident)
+
+    def _drop_old_adapters(self, resident: Resident) -> None:
+        """Unload adapters that were removed, or replaced by others of their name."""
+        if resident.engine is not None and resident.engine.adapters:
+            current = {one.identity for one in self._store.adapters.readable(resident.artifact.manifest.name)}
+            resident.engine.drop_adapters(set(resident.engine.adapters) - current)
 
     def _reason_to_unload(self, resident: Resident) -> str | None:
         if resident.is_dead:
@@ -150,6 +161,15 @@ class Residency:
             return self._store.resolve(artifact.ref).identity == artifact.identity
         except FoundryError:
             return False
+
+
+def adapter_file(artifact: Artifact) -> AdapterFile | None:
+    """Return the adapter of an artifact for its engine, if it has one. Raises `DamagedArtifact`."""
+    adapter = artifact.adapter
+    if adapter is None:
+        return None
+    verify_sizes(adapter.folder, adapter.manifest)
+    return AdapterFile(adapter.identity, adapter.path)
 
 
 def engine_options(settings: Settings, artifact: Artifact) -> EngineOptions:

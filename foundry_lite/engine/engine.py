@@ -9,14 +9,19 @@ import asyncio
 import itertools
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from foundry_lite import devices
 from foundry_lite.engine import messages
-from foundry_lite.engine.messages import Admitted, Begin, Cancel, Command, Failure, Load, Loaded, Produced
+from foundry_lite.engine.adapters import AdapterFile, Adapters
+from foundry_lite.engine.generation_stream import Generation
+from foundry_lite.engine.messages import AdapterReady, Admitted, Begin, Cancel, Command, Failure, Load, Loaded, Produced
 from foundry_lite.errors import EngineDied, FoundryError, LoadFailed
 from foundry_lite.generation import Delta, GenerationRequest
 from foundry_lite.settings import child_environment
@@ -47,58 +52,6 @@ class EngineOptions:
     speculation: int = 0
 
 
-class Generation:
-    """One admitted request: an asynchronous iterator of deltas, the last of each choice with a ``finish``.
-
-    It must be closed; closing it before its end cancels the request. Iterating raises `EngineDied` when the worker
-    ends first.
-    """
-
-    def __init__(self, engine: Engine, number: int, choices: int = 1) -> None:
-        self._engine = engine
-        self._number = number
-        self._unfinished = choices
-        self._deltas: asyncio.Queue[Delta | FoundryError] = asyncio.Queue()
-        self._is_ended = False
-        self.prompt_tokens = 0
-
-    async def __aenter__(self) -> Generation:
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        self.close()
-
-    async def __aiter__(self) -> AsyncIterator[Delta]:
-        async for batch in self.batches():
-            for delta in batch:
-                yield delta
-
-    async def batches(self) -> AsyncIterator[list[Delta]]:
-        """Iterate over all that has arrived since the last time, at least one delta."""
-        while not self._is_ended:
-            batch = [self._take(await self._deltas.get())]
-            while not self._deltas.empty() and not self._is_ended:
-                batch.append(self._take(self._deltas.get_nowait()))
-            yield batch
-
-    def close(self) -> None:
-        """End it; the worker frees the slot before its next step."""
-        if not self._is_ended:
-            self._is_ended = True
-            self._engine._cancel(self._number)
-
-    def _take(self, delta: Delta | FoundryError) -> Delta:
-        if isinstance(delta, FoundryError):
-            self._is_ended = True
-            raise delta
-        self._unfinished -= delta.finish is not None
-        self._is_ended = not self._unfinished
-        return delta
-
-    def _put(self, delta: Delta | FoundryError) -> None:
-        self._deltas.put_nowait(delta)
-
-
 class Engine:
     """One loaded model. Made by `load_engine`."""
 
@@ -108,6 +61,7 @@ class Engine:
         self._generations: dict[int, Generation] = {}
         self._unfinished: dict[int, int] = {}  # choices of each generation that have not finished
         self._admissions: dict[int, asyncio.Future[None]] = {}
+        self._adapters = Adapters(self._send)
         self._loaded: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
         self._last_words = ""
         self._listener = asyncio.create_task(self._listen())
@@ -133,24 +87,42 @@ class Engine:
         """Requests admitted, or about to be, and not ended."""
         return len(self._generations)
 
-    async def begin(self, request: GenerationRequest) -> Generation:
-        """Admit a request and return its generation.
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The LoRA adapters that are loaded, by the names of their `AdapterFile`."""
+        return self._adapters.names
 
-        Raises `InvalidRequest`, `EngineBusy`, or `EngineDied`.
+    async def begin(self, request: GenerationRequest, adapter: AdapterFile | None = None) -> Generation:
+        """Admit a request, which an adapter may compute, and return its generation.
+
+        Raises `InvalidRequest`, `EngineBusy`, `EngineDied`, or `LoadFailed` when the adapter does not fit the model.
         """
         if self.is_ending:
             raise self._death()
-        number = next(self._numbers)
-        generation = self._generations[number] = Generation(self, number, request.choices)
+        number, name = next(self._numbers), None if adapter is None else adapter.name
+        generation = Generation(request.choices, name, partial(self._cancel, number))
+        self._generations[number] = generation  # from here on, neither the model nor the adapter is idle
         self._unfinished[number] = request.choices
-        admission = self._admissions[number] = asyncio.get_running_loop().create_future()
         try:
-            self._send(Begin(number, request))
+            if adapter is not None:
+                await self._adapters.load(adapter)
+                self._adapters.trim(self._adapters_in_use())
+            if self.is_ending:
+                raise self._death()
+            admission = self._admissions[number] = asyncio.get_running_loop().create_future()
+            self._send(Begin(number, msgspec.structs.replace(request, adapter=name)))
             await admission
         except BaseException:
             generation.close()
             raise
         return generation
+
+    def drop_adapters(self, names: Collection[str]) -> None:
+        """Unload those of ``names`` that no request uses."""
+        self._adapters.drop(names, self._adapters_in_use())
+
+    def _adapters_in_use(self) -> set[str | None]:
+        return {generation.adapter for generation in self._generations.values()}
 
     async def close(self) -> None:
         """End the worker and wait until it is gone; its requests get `EngineDied`."""
@@ -203,6 +175,8 @@ class Engine:
                 if number in self._generations:
                     self._generations[number].prompt_tokens = prompt_tokens
                     _settle(self._admissions.pop(number), None)
+            case AdapterReady():
+                self._adapters.hear(reply)
             case Failure(turn=number):
                 self._refuse(number, reply.error())
             case Loaded():
@@ -218,7 +192,7 @@ class Engine:
         if number in self._admissions:
             _settle(self._admissions.pop(number), error)
         elif generation is not None:
-            generation._put(error)
+            generation.put(error)
 
     def _deliver(self, number: int, delta: Delta) -> None:
         generation = self._generations.get(number)
@@ -228,7 +202,7 @@ class Engine:
             self._unfinished[number] -= 1
             if not self._unfinished[number]:
                 self._forget(number)
-        generation._put(delta)
+        generation.put(delta)
 
     def _forget(self, number: int) -> Generation | None:
         self._unfinished.pop(number, None)
@@ -242,10 +216,11 @@ class Engine:
             self._loaded.set_exception(LoadFailed(f"the worker ended while loading: {self._cause()}"))
         if self._generations and not self._is_closing:
             log.error("lost requests=%d pid=%d cause=%s", len(self._generations), self.pid, self._cause())
+        self._adapters.fail(death)
         for admission in self._admissions.values():
             _settle(admission, death)
         for generation in self._generations.values():
-            generation._put(death)
+            generation.put(death)
         self._admissions.clear()
         self._generations.clear()
         self._unfinished.clear()

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from foundry_lite.catalog.reference import parse_reference
-from foundry_lite.engine.engine import Generation
+from foundry_lite.engine.generation_stream import Generation
 from foundry_lite.errors import FoundryError
 from foundry_lite.generation import Delta, Usage
 from foundry_lite.protocol import sse
