@@ -1,14 +1,14 @@
 """What a model costs on this machine: time to first token, speed of prefill and decode, memory of the worker.
 
-Definitions, on one monotonic clock in the process that asks:
+Definitions, on the monotonic clock of the process that asks, unless they say otherwise:
 
 - TTFT: from handing the request to the engine to its first token; where more requests are made at once than the
   worker has slots, waiting for one is part of it.
 - prefill: prompt tokens / the time the model itself took for them, as the worker measured it.
-- decode: 1 / TPOT, where TPOT of a request is (last token - first) / (tokens after the first message of tokens); the
-  median over requests.
+- decode: (tokens - 1) / (last token - first), as the worker measured it; the median over requests.
 - gap: the time between two tokens of one stream (inter-token latency), over all gaps of all streams. Tokens may come
   several at once (docs/decisions/0007): k tokens that arrive together t after those before them are k gaps of t / k.
+  Where all tokens of all streams came at once, there is none.
 - system: all new tokens / (first request begun to last token), over one round of ``concurrency`` requests.
 - peak memory: the highest resident memory of the worker process since it was started, as the kernel counts it.
 
@@ -76,7 +76,7 @@ class Row(Struct, frozen=True):
     concurrency: int
     requests: int
     ttft_ms: Latency
-    gap_ms: Latency
+    gap_ms: Latency | None
     prefill_tokens_per_s: Spread
     decode_tokens_per_s: Spread
     system_tokens_per_s: Spread
@@ -103,6 +103,7 @@ class _Sample:
 
     ttft: float
     prefill: float
+    decode: float
     ended: float
     gaps: tuple[float, ...]
 
@@ -187,7 +188,8 @@ async def _run_one(engine: Engine, request: GenerationRequest) -> _Sample:
             if tokens := sum(delta.tokens for delta in batch):
                 arrivals.append((time.monotonic(), tokens))
             timings = batch[-1].timings or timings
-    return _Sample(arrivals[0][0] - began, timings.prefill, arrivals[-1][0], token_gaps(arrivals))
+    first, last = arrivals[0][0], arrivals[-1][0]
+    return _Sample(first - began, timings.prefill, timings.decode, last, token_gaps(arrivals))
 
 
 def token_gaps(arrivals: Sequence[tuple[float, int]]) -> tuple[float, ...]:
@@ -220,21 +222,17 @@ def _summarise(cell: tuple[int, int], new_tokens: int, rounds: list[tuple[float,
         concurrency=streams,
         requests=len(samples),
         ttft_ms=_latency([sample.ttft for sample in samples]),
-        gap_ms=_latency([gap for sample in samples for gap in sample.gaps]),
+        gap_ms=_latency(gaps) if (gaps := [gap for sample in samples for gap in sample.gaps]) else None,
         prefill_tokens_per_s=_spread([prompt_tokens / sample.prefill for sample in samples]),
-        decode_tokens_per_s=_spread([len(sample.gaps) / sum(sample.gaps) for sample in samples if sample.gaps]),
+        decode_tokens_per_s=_spread([(new_tokens - 1) / sample.decode for sample in samples]),
         system_tokens_per_s=_spread([streams * new_tokens / seconds for seconds, _ in rounds]),
     )
 
 
 def _spread(values: list[float]) -> Spread:
-    if not values:
-        return Spread(0.0, 0.0, 0.0)
     return Spread(round(percentile(values, 0.5), 2), round(min(values), 2), round(max(values), 2))
 
 
 def _latency(seconds: list[float]) -> Latency:
-    if not seconds:
-        return Latency(0.0, 0.0, 0.0, 0.0)
     figures = (percentile(seconds, 0.5), percentile(seconds, 0.95), min(seconds), max(seconds))
     return Latency(*(round(figure * 1e3, 3) for figure in figures))

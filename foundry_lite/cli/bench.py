@@ -77,8 +77,8 @@ def _print(report: BenchReport, output: Output) -> None:
     output.line(f"with     {versions}; {report.date}")
 
 
-def _quantiles(latency: Latency) -> str:
-    return f"{latency.median:.1f} / {latency.p95:.1f}"
+def _quantiles(latency: Latency | None) -> str:
+    return "-" if latency is None else f"{latency.median:.1f} / {latency.p95:.1f}"
 
 
 def _numbers(text: str, option: str) -> tuple[int, ...]:

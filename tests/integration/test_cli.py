@@ -72,7 +72,7 @@ def test_show_verify_finds_a_changed_byte(tmp_path: Path) -> None:
 
 
 def test_bench_measures_what_it_was_asked_for(home: Path) -> None:
-    arguments = ("--prompt-tokens", "16,64", "--new-tokens", "8", "--concurrency", "1,3", "--rounds", "2")
+    arguments = ("--prompt-tokens", "16,64", "--new-tokens", "80", "--concurrency", "1,3", "--rounds", "2")
     report = json.loads(cli(home, "bench", "alphabet", *arguments, "--json").stdout)
     cells = [(row["prompt_tokens"], row["concurrency"], row["requests"]) for row in report["rows"]]
     assert cells == [(16, 1, 2), (16, 3, 6), (64, 1, 2), (64, 3, 6)]
