@@ -7,9 +7,11 @@ that is not known here, unless it is empty.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foundry_lite.build.places import FUSED, Place, Places
+from foundry_lite.build.places import FUSED, Place, Places, read_places
 from foundry_lite.build.safetensors import read_arrays
-from foundry_lite.errors import DamagedWeights, NotAModel, PickledWeights, UnsupportedAdapter
+from foundry_lite.catalog.reference import ModelRef
+from foundry_lite.engine import adapter_file
+from foundry_lite.errors import DamagedWeights, NotAModel, PickledWeights, StorageFull, UnsupportedAdapter
+from foundry_lite.store.adapters import FILE, adapter_taken
+from foundry_lite.store.manifest import FileEntry, Source, new_adapter_manifest, sha256_of, write_manifest
+from foundry_lite.store.store import Artifact, Store
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -222,3 +229,44 @@ def _pattern(config: dict[str, Any], patterns: str, field: str, name: str) -> fl
             hint="Save the adapter again.",
         )
     return value
+
+
+def install(folder: Path, ref: ModelRef, store: Store, *, replace: bool) -> Artifact:
+    """Fit an adapter folder to its base and install it as ``ref``; return the base with it.
+
+    Raises a `SourceRejected`, `ModelNotFound`, `NameTaken` or `StorageFull`; then nothing of it is installed.
+    """
+    name = str(ref.adapter)
+    if store.adapters.folder(ref.name, name).exists() and not replace:
+        raise adapter_taken(ref.name, name)
+    adapter = read_adapter(folder)
+    base = _adaptable(ref.name, store)
+    arrays = fit(adapter, read_places(base.folder))
+    staging = store.begin_staging(f"{ref.name}--{name}")
+    try:
+        needed, free = sum(one.nbytes for one in arrays.values()), shutil.disk_usage(staging).free
+        if free < 2 * needed:
+            raise StorageFull(
+                f"the adapter has {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free in {staging.parent}"
+            )
+        staged = staging / name
+        staged.mkdir()
+        adapter_file.write(staged / FILE, arrays)
+        files = tuple(FileEntry(path.name, path.stat().st_size, sha256_of(path)) for path in adapter.files)
+        source = Source("peft-adapter", str(folder), "LoRA", adapter.parameters, files)
+        manifest = new_adapter_manifest(staged, base.manifest, name, source, rank=adapter.rank, modules=adapter.modules)
+        write_manifest(staged, manifest)
+        return dataclasses.replace(base, adapter=store.adapters.commit(staged, replace=replace))
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _adaptable(name: str, store: Store) -> Artifact:
+    bases = store.bases(ModelRef(name))
+    if bases:
+        return bases[0]
+    found = store.resolve(ModelRef(name))  # raises when there is none of that name
+    raise UnsupportedAdapter(
+        f"'{found.ref}' was imported without places for adapters",
+        hint=f"Import the base again: foundry-lite import PATH --name {name} --adapters --force",
+    )
