@@ -6,7 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from foundry_lite.engine import messages as pipe
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import (
     Chat,
@@ -449,3 +452,35 @@ def test_a_body_that_is_no_json_object_is_refused(raw: bytes) -> None:
     with pytest.raises(InvalidRequest) as caught:
         decode_chat(raw)
     assert (caught.value.param, caught.value.code) == (None, "invalid_json")
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | st.sampled_from(["auto", "required", "function", "json_schema", "json_object", "text", "1", "f"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "function", "name", "json_schema", "schema", "allowed_tools", "mode", "tools", "7"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(set(_ChatBody.__struct_fields__) - {"model"})), VALUES, max_size=5))
+def test_whatever_comes_is_passed_on_or_refused(fields: dict[str, Any]) -> None:
+    try:
+        call = decode_chat(body(**fields))
+        frame = pipe.encode(pipe.Begin(0, call.request))
+    except InvalidRequest as error:
+        assert error.message
+    else:
+        assert pipe.decode_command(frame) == pipe.Begin(0, call.request)
