@@ -31,6 +31,8 @@ def bench(
     output = Output(as_json=as_json)
     settings = read_settings()
     artifact = Store(settings.home).resolve(parse_reference(model))
+    if artifact.adapter is not None:
+        raise typer.BadParameter(f"{artifact.adapter.ref} is an adapter; bench measures its base", param_hint="MODEL")
     workload = Workload(
         prompt_tokens=_numbers(prompt_tokens, "--prompt-tokens"),
         new_tokens=new_tokens,

@@ -10,6 +10,7 @@ from foundry_lite.catalog.reference import parse_reference
 from foundry_lite.cli.options import JsonOption, ModelArgument
 from foundry_lite.cli.output import Output, megabytes
 from foundry_lite.settings import read_settings
+from foundry_lite.store.adapters import Adapter
 from foundry_lite.store.manifest import verify_digests
 from foundry_lite.store.store import Artifact, Store
 
@@ -17,11 +18,13 @@ from foundry_lite.store.store import Artifact, Store
 def list_(as_json: JsonOption = False) -> None:
     """List the models on this machine."""
     output = Output(as_json=as_json)
-    listing = Store(read_settings().home).scan()
+    store = Store(read_settings().home)
+    listing = store.scan()
     if as_json:
         output.json(
             {
                 "models": [_entry(one) for one in listing.artifacts],
+                "adapters": [_adapter_entry(one, store) for one in listing.adapters],
                 "damaged": [{"folder": str(one.folder), "reason": one.reason} for one in listing.damages],
                 "leftovers": [
                     {"folder": str(one.folder), "size_bytes": one.size_bytes, "is_live": one.is_live}
@@ -35,6 +38,9 @@ def list_(as_json: JsonOption = False) -> None:
          one.manifest.created[:10])
         for one in listing.artifacts
     ]  # fmt: skip
+    for one in listing.adapters:
+        origin = "adapter" if store.with_base(one) else "adapter without its base"
+        rows.append((str(one.ref), megabytes(one.manifest.size_bytes), origin, one.manifest.created[:10]))
     output.table(("model", "size_mb", "origin", "created"), rows)
     for damage in listing.damages:
         output.talk(f"damaged: {damage.folder}: {damage.reason}")
@@ -52,12 +58,21 @@ def show(
 ) -> None:
     """Show a model's card: origin, recipe, figures with their evidence."""
     output = Output(as_json=as_json)
-    artifact = Store(read_settings().home).resolve(parse_reference(model))
+    store = Store(read_settings().home)
+    artifact = store.resolve(parse_reference(model))
+    adapter = artifact.adapter
     if verify:
         verify_digests(artifact.folder, artifact.manifest)
+        if adapter is not None:
+            verify_digests(adapter.folder, adapter.manifest)
     if as_json:
-        output.json({**_entry(artifact), "card": artifact.card(), "manifest": artifact.manifest, "verified": verify})
+        own = {} if adapter is None else {"adapter": _adapter_entry(adapter, store)}
+        output.json(
+            {**_entry(artifact), **own, "card": artifact.card(), "manifest": artifact.manifest, "verified": verify}
+        )
         return
+    if adapter is not None:
+        _print_adapter(adapter, output)
     for name, value in _facts(artifact):
         output.line(f"{name:<14}{value}")
     for one in artifact.card().evidence:
@@ -69,12 +84,12 @@ def show(
 
 
 def rm(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="NAME, or NAME:VARIANT.")] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="NAME, NAME:VARIANT or NAME@ADAPTER.")] = None,
     leftovers: Annotated[bool, typer.Option("--leftovers", help="Remove what interrupted imports left.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove an imported model, or what interrupted imports left behind."""
+    """Remove an imported model with its adapters, or what interrupted imports left behind."""
     output = Output(as_json=as_json)
     store = Store(read_settings().home)
     if (model is None) != leftovers:
@@ -85,7 +100,10 @@ def rm(
         names, what = [one.folder.name for one in removed], f"{len(removed)} left-over folders"
     else:
         plan = store.plan_removal(parse_reference(str(model)))
-        freed, names, what = plan.size_bytes, [str(one.ref) for one in plan.artifacts], plan.name
+        freed, what = plan.size_bytes, plan.name
+        names = [str(one.ref) for one in plan.artifacts] + [str(one.ref) for one in plan.adapters]
+        if plan.artifacts and plan.adapters:
+            what += f" and its adapters {', '.join(str(one.ref.adapter) for one in plan.adapters)}"
         if not yes and output.is_interactive:
             typer.confirm(f"Remove {what} ({megabytes(freed)} MB)?", abort=True, err=True)
         store.remove(plan)
@@ -105,6 +123,31 @@ def _entry(artifact: Artifact) -> dict[str, Any]:
         "created": artifact.manifest.created,
         "folder": str(artifact.folder),
     }
+
+
+def _adapter_entry(adapter: Adapter, store: Store) -> dict[str, Any]:
+    found = store.with_base(adapter)
+    return {
+        "model": str(adapter.ref),
+        "base": None if found is None else str(found.base.ref),
+        "rank": adapter.manifest.rank,
+        "modules": adapter.manifest.modules,
+        "size_bytes": adapter.manifest.size_bytes,
+        "created": adapter.manifest.created,
+        "source": adapter.manifest.source.location,
+        "folder": str(adapter.folder),
+    }
+
+
+def _print_adapter(adapter: Adapter, output: Output) -> None:
+    manifest = adapter.manifest
+    for name, value in (
+        ("adapter", f"{adapter.ref}, rank {manifest.rank} on {', '.join(manifest.modules)}"),
+        ("its size", f"{megabytes(manifest.size_bytes)} MB"),
+        ("its source", manifest.source.location),
+        ("its folder", str(adapter.folder)),
+    ):
+        output.line(f"{name:<14}{value}")
 
 
 def _facts(artifact: Artifact) -> list[tuple[str, str]]:

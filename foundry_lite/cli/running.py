@@ -18,10 +18,11 @@ import typer
 from foundry_lite.catalog.reference import parse_reference
 from foundry_lite.cli.options import JsonOption, ModelArgument
 from foundry_lite.cli.output import Output
+from foundry_lite.engine.adapters import AdapterFile
 from foundry_lite.engine.engine import Engine, load_engine
 from foundry_lite.errors import FoundryError, InvalidRequest
 from foundry_lite.generation import Chat, Delta, GenerationRequest, Message, Role, Sampling, Tool, ToolCall
-from foundry_lite.residency import engine_options
+from foundry_lite.residency import adapter_file, engine_options
 from foundry_lite.settings import read_settings
 from foundry_lite.store.manifest import verify_sizes
 from foundry_lite.store.store import Store
@@ -60,6 +61,7 @@ class Conversation:
     def __init__(
         self, system: str | None, tools: tuple[Tool, ...] | None, sampling: Sampling, max_tokens: int | None
     ) -> None:
+        self.adapter: AdapterFile | None = None
         self._messages = [] if system is None else [Message(Role.SYSTEM, system)]
         self._tools = tools
         self._sampling = sampling
@@ -73,7 +75,7 @@ class Conversation:
         calls: tuple[ToolCall, ...] = ()
         last = Delta()
         try:
-            async with await engine.begin(request) as generation:
+            async with await engine.begin(request, self.adapter) as generation:
                 async for last in generation:
                     show(last.text)
                     answer, calls = answer + last.text, calls + last.tool_calls
@@ -89,6 +91,7 @@ async def _run(model: str, conversation: Conversation, prompt: str | None, outpu
     settings = read_settings()
     artifact = Store(settings.home).resolve(parse_reference(model))
     verify_sizes(artifact.folder, artifact.manifest)
+    conversation.adapter = adapter_file(artifact)
     with output.status(f"loading {artifact.ref}"):
         engine = await load_engine(artifact.folder, engine_options(settings, artifact))
     try:

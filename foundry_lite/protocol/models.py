@@ -10,7 +10,10 @@ from msgspec import Struct
 
 
 class ModelEntry(Struct, frozen=True):
-    """One served model. ``aliases`` are names that a request may use in place of the id."""
+    """One served model. ``aliases`` are names that a request may use in place of the id.
+
+    ``base`` is the id of the model that an adapter runs over; the sizes are the adapter's own then.
+    """
 
     id: str
     aliases: tuple[str, ...]
@@ -19,6 +22,7 @@ class ModelEntry(Struct, frozen=True):
     context_length: int
     is_embedded: bool
     is_loaded: bool
+    base: str | None = None
 
 
 def write_models(entries: Iterable[ModelEntry]) -> dict[str, Any]:
@@ -39,5 +43,6 @@ def write_model(entry: ModelEntry) -> dict[str, Any]:
             "context_length": entry.context_length,
             "is_embedded": entry.is_embedded,
             "is_loaded": entry.is_loaded,
+            "base": entry.base,
         },
     }

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from foundry_lite import __version__, devices
-from foundry_lite.catalog.reference import parse_reference
+from foundry_lite.catalog.reference import ModelRef, parse_reference
 from foundry_lite.errors import FoundryError
 from foundry_lite.protocol.errors import ErrorReply, reply_for
 from foundry_lite.protocol.models import ModelEntry, write_model, write_models
@@ -55,7 +56,10 @@ class Daemon:
         return json_answer({"status": "ok", "version": __version__, "uptime_seconds": uptime})
 
     async def models(self, _request: Request) -> Response:
-        return json_answer(write_models(self._entry(one) for one in self._store.scan().artifacts))
+        listing = self._store.scan()
+        adapted = (self._store.with_base(one) for one in listing.adapters)
+        found = (*listing.artifacts, *(one for one in adapted if one is not None))
+        return json_answer(write_models(self._entry(one) for one in found))
 
     async def model(self, request: Request) -> Response:
         artifact = self._store.resolve(parse_reference(request.path_params["model"]))
@@ -68,20 +72,28 @@ class Daemon:
         return json_answer({"models": [self._describe(one) for one in self.residency.residents]})
 
     def _entry(self, artifact: Artifact) -> ModelEntry:
-        manifest = artifact.manifest
-        chosen = self._store.resolve(parse_reference(manifest.name))
-        resident = next((one for one in self.residency.residents if one.artifact.identity == artifact.identity), None)
+        base, adapter = artifact.base, artifact.adapter
+        manifest = base.manifest if adapter is None else adapter.manifest
+        short = ModelRef(manifest.name, adapter=artifact.ref.adapter)
         return ModelEntry(
             id=str(artifact.ref),
-            aliases=(manifest.name,) if chosen.ref == artifact.ref else (),
+            aliases=(str(short),) if self._store.resolve(short).ref == artifact.ref else (),
             created=datetime.fromisoformat(manifest.created),
             size_bytes=manifest.size_bytes,
             context_length=min(artifact.card().context_length, self._settings.context_length),
-            is_embedded=artifact.is_embedded,
-            is_loaded=resident is not None and resident.engine is not None,
+            is_embedded=artifact.is_embedded and adapter is None,
+            is_loaded=self._is_loaded(artifact),
+            base=None if adapter is None else str(base.ref),
         )
 
-    def _describe(self, resident: Resident) -> dict[str, str | int | float | None]:
+    def _is_loaded(self, artifact: Artifact) -> bool:
+        loaded = (one for one in self.residency.residents if one.artifact.identity == artifact.base.identity)
+        engine = next((one.engine for one in loaded), None)
+        if engine is None or artifact.adapter is None:
+            return engine is not None
+        return artifact.adapter.identity in engine.adapters
+
+    def _describe(self, resident: Resident) -> dict[str, Any]:
         engine = resident.engine
         idle = 0.0 if engine is None or engine.open_requests else time.monotonic() - resident.used
         keep_alive = self._settings.keep_alive.total_seconds()
@@ -92,6 +104,7 @@ class Daemon:
             "resident_bytes": devices.resident_memory_bytes(engine.pid) if engine else None,
             "peak_bytes": devices.peak_memory_bytes(engine.pid) if engine else None,
             "requests": engine.open_requests if engine else 0,
+            "adapters": [identity.rpartition("-")[0] for identity in engine.adapters] if engine else [],
             "idle_seconds": round(idle, 1),
             "unload_in_seconds": round(max(0.0, keep_alive - idle), 1) if keep_alive and engine else None,
         }

@@ -20,12 +20,18 @@ WRITTEN = {
         "context_length": 512,
         "is_embedded": True,
         "is_loaded": False,
+        "base": None,
     },
 }
 
 
 def test_a_model_has_openais_fields_and_a_block_of_ours() -> None:
     assert write_model(ENTRY) == WRITTEN
+
+
+def test_an_adapter_names_the_model_that_it_runs_over() -> None:
+    adapted = msgspec.structs.replace(ENTRY, id="mine:cpu-int4-lora@x", base="mine:cpu-int4-lora")
+    assert write_model(adapted)["foundry_lite"]["base"] == "mine:cpu-int4-lora"
 
 
 def test_a_list_holds_the_models_in_their_order() -> None:
