@@ -18,15 +18,19 @@ _NEGLIGIBLE = -9999.0  # what OpenAI says of a token that is next to impossible;
 class AnswerWriter:
     """Writes one answer: its id, its time and its model are the same in every part.
 
-    ``choices`` is how many choices it has; ``has_logprobs`` says whether the request asked for logprobs.
+    ``choices`` is how many choices it has; the request asked for logprobs, or for the usage at the end of a stream,
+    or not; all chunks before that usage have one that is null.
     """
 
-    def __init__(self, model: str, choices: int = 1, *, has_logprobs: bool = False) -> None:
+    def __init__(
+        self, model: str, choices: int = 1, *, has_logprobs: bool = False, includes_usage: bool = False
+    ) -> None:
         self.id = f"chatcmpl-{secrets.token_hex(16)}"
         self.choices = choices
         self._created = int(time.time())
         self._model = model
         self._has_logprobs = has_logprobs
+        self._no_usage: dict[str, None] = {"usage": None} if includes_usage else {}
         self._calls = [0] * choices  # tool calls written so far, by choice: each has an index of its own
 
     def completion(self, deltas: list[Delta]) -> dict[str, Any]:
@@ -83,7 +87,7 @@ class AnswerWriter:
 
     def _chunk(self, index: int, delta: dict[str, Any], finish: Finish | None = None) -> dict[str, Any]:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return {**self._head("chat.completion.chunk"), "choices": [choice]}
+        return {**self._head("chat.completion.chunk"), "choices": [choice], **self._no_usage}
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {

@@ -40,7 +40,10 @@ class ChatEndpoint:
         artifact = self._store.resolve(parse_reference(call.model))
         generation = await unless_gone(request, self._residency.begin(artifact, call.request))
         writer = AnswerWriter(
-            str(artifact.ref), call.request.choices, has_logprobs=call.request.top_logprobs is not None
+            str(artifact.ref),
+            call.request.choices,
+            has_logprobs=call.request.top_logprobs is not None,
+            includes_usage=call.includes_usage,
         )
         exchange = Exchange(writer, generation, str(artifact.ref), began)
         if call.streams:

@@ -230,3 +230,9 @@ def test_no_logprob_of_a_stream_is_lost_and_each_is_told_once() -> None:
 
 def test_the_usage_of_nothing_is_not_known() -> None:
     assert total_usage([None, None]) is None
+
+
+def test_chunks_before_a_usage_that_was_asked_for_have_one_that_is_null() -> None:
+    writer = AnswerWriter("m", includes_usage=True)
+    chunks = [*writer.opening(), *writer.chunks(Delta("a")), *writer.chunks(LAST)]
+    assert [chunk["usage"] for chunk in chunks] == [None, None, None]
