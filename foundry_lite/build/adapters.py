@@ -208,11 +208,12 @@ def _factors(path: Path, name: str, arrays: dict[str, Matrix], config: dict[str,
             f"{path.name}: {name} has matrices of the shapes {down.shape} and {up.shape}; {CONFIG} says rank {rank}",
             hint="Save the adapter again.",
         )
-    if not (np.isfinite(down).all() and np.isfinite(up).all()):
-        raise DamagedWeights(f"{path.name}: {name} holds numbers that are not finite", hint="Train it again.")
     alpha = _pattern(config, "alpha_pattern", "lora_alpha", name)
-    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    return Factors(down, up * np.float32(scale))
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = up * np.float32(alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+    if not (np.isfinite(down).all() and np.isfinite(scaled).all()):
+        raise DamagedWeights(f"{path.name}: {name} holds numbers that are not finite", hint="Train it again.")
+    return Factors(down, scaled)
 
 
 def _pattern(config: dict[str, Any], patterns: str, field: str, name: str) -> float:

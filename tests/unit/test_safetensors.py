@@ -6,9 +6,10 @@ import json
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from foundry_lite.build.safetensors import count_parameters
+from foundry_lite.build.safetensors import count_parameters, read_arrays
 from foundry_lite.errors import DamagedWeights
 from tests.unit.safetensors_file import write_raw, write_tensors
 
@@ -110,3 +111,35 @@ def test_a_header_that_is_none_is_damage(header: bytes, path: Path) -> None:
 def test_a_git_lfs_pointer_is_damaged_weights(path: Path) -> None:
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n")
     assert complaint(path).startswith("its header should have ")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "data"),
+    [
+        ("F32", struct.pack("<3f", 1.5, -2.0, 0.0)),
+        ("F16", struct.pack("<3e", 1.5, -2.0, 0.0)),
+        ("BF16", struct.pack("<3H", 0x3FC0, 0xC000, 0)),
+    ],
+)
+def test_floats_of_each_kind_are_read_as_float32(path: Path, dtype: str, data: bytes) -> None:
+    header = {"a": {"dtype": dtype, "shape": [3, 1], "data_offsets": [0, len(data)]}}
+    write_raw(path, json.dumps(header).encode(), data)
+    array = read_arrays(path)["a"]
+    assert array.dtype == np.float32
+    assert array.tolist() == [[1.5], [-2.0], [0.0]]
+
+
+@pytest.mark.parametrize(
+    ("entry", "fact"),
+    [
+        ({"dtype": "I64", "shape": [1], "data_offsets": [0, 8]}, "a is of type I64, not one of F32, F16, BF16"),
+        ({"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}, "a has 8 bytes, which is not its shape [3]"),
+        ({"dtype": "F32", "shape": [-2], "data_offsets": [8, 0]}, "a has -8 bytes, which is not its shape [-2]"),
+    ],
+)
+def test_what_is_no_array_of_floats_is_refused(path: Path, entry: dict[str, object], fact: str) -> None:
+    end = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    write_raw(path, json.dumps({"a": entry, "b": end}).encode(), bytes(8))
+    with pytest.raises(DamagedWeights) as caught:
+        read_arrays(path)
+    assert caught.value.message == f"model.safetensors is damaged: {fact}"
