@@ -26,7 +26,7 @@ from foundry_lite.engine.runner import Logits
 from foundry_lite.errors import LoadFailed
 
 COMPANION = "prefill.onnx"
-WINDOW = "logits_from"  # int64 [1], default -1: from which position the graph gives logits
+WINDOW, WINDOW_LOGITS = "logits_from", "window_logits"  # with -k for the first, the second has the last k positions
 
 _KV_TYPES: dict[str, type[Any]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 SPARE_ROWS = 3  # a batch may be filled up beyond the last slot: see `Runner.row_counts`
@@ -90,7 +90,7 @@ class OrtRunner:
     def verify(self, slot: int, tokens: Sequence[int]) -> Logits:
         """Append ``tokens``; return the logits after each of them; see `Runner.verify`."""
         logits = np.empty((1, len(tokens), self.vocabulary), np.float32)
-        self._append(self._graph, slot, tokens, logits)
+        self._append(self._graph, slot, tokens, logits, is_window=WINDOW in self._graph.optional)
         every: Logits = logits[0]
         return every
 
@@ -146,15 +146,17 @@ class OrtRunner:
         """Return the number of tokens that the slot holds."""
         return int(self._kv.lengths[self._row_of[slot]])
 
-    def _append(self, graph: _Graph, slot: int, tokens: Sequence[int], logits: Logits) -> None:
+    def _append(
+        self, graph: _Graph, slot: int, tokens: Sequence[int], logits: Logits, *, is_window: bool = False
+    ) -> None:
         row = self._row_of[slot]
         binding = graph.bind_rows(self._kv, row, 1, self._adapter(slot))
         ids = np.asarray(tokens, np.int64)[None, :]
         _bind(binding, "input_ids", ids)
         window = np.array([-logits.shape[1]], np.int64)  # a name that keeps its memory until the run is over
-        if WINDOW in graph.optional:
+        if is_window:
             _bind(binding, WINDOW, window)
-        _bind_logits(binding, logits)
+        _bind_logits(binding, logits, WINDOW_LOGITS if is_window else "logits")
         self._kv.lengths[row] += len(tokens)
         graph.run(binding, self._kv.lengths[row : row + 1], len(tokens))
         self._kv.touch(row, 1)
@@ -230,8 +232,7 @@ class _Graph:
         self.kv_kind = _KV_TYPES[kind]
         logits = next(one for one in self._session.get_outputs() if one.name == "logits")
         self.vocabulary = int(logits.shape[-1])
-        # Whether the head is computed for the last position only, unless another window is asked for.
-        self.is_pruned = logits.shape[1] == 1 or WINDOW in self.optional
+        self.is_pruned = logits.shape[1] == 1  # the head is computed for the last position only
 
     def bind_rows(self, kv: KvRows, row: int, count: int, adapter: _Adapter | None) -> Any:
         """Return a binding of the keys and values of some rows, and of an adapter."""
@@ -267,8 +268,8 @@ def _bind(binding: Any, name: str, array: NDArray[np.int64]) -> None:
     binding.bind_input(name, "cpu", 0, np.int64, array.shape, array.ctypes.data)
 
 
-def _bind_logits(binding: Any, logits: Logits) -> None:
-    binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+def _bind_logits(binding: Any, logits: Logits, name: str = "logits") -> None:
+    binding.bind_output(name, "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
 
 
 def _read_config(folder: Path) -> tuple[dict[str, Any], int]:
