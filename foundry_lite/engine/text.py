@@ -16,7 +16,8 @@ from typing import Any
 
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as RawTokenizer
-from tokenizers.decoders import DecodeStream
+from tokenizers.decoders import Decoder, DecodeStream
+from tokenizers.pre_tokenizers import PreTokenizer
 
 from foundry_lite.engine.template import ChatTemplate
 from foundry_lite.errors import InvalidRequest, LoadFailed
@@ -56,6 +57,25 @@ class TextModel:
         """Return a new detokenizer for one answer."""
         return Detokenizer(self._tokenizer)
 
+    def token_bytes(self, token: int) -> bytes:
+        """Return what one token stands for: its bytes, or the text of an added token; nothing beyond the vocabulary.
+
+        It may be a part of a character. A space before a word belongs to the word, also at the start of a text.
+        """
+        added = self._added.get(token)
+        if added is not None:
+            return added.content.encode()
+        text = self._tokenizer.id_to_token(token)
+        return b"" if text is None else self._spelling.bytes_of(text)
+
+    @cached_property
+    def _added(self) -> dict[int, AddedToken]:
+        return self._tokenizer.get_added_tokens_decoder()
+
+    @cached_property
+    def _spelling(self) -> _Spelling:
+        return _Spelling(self._tokenizer)
+
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
@@ -81,6 +101,60 @@ class Detokenizer:
         """Return what was held back: bytes that are no character, as the replacement character."""
         whole: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
         return whole[self._shown :]
+
+
+class _Spelling:
+    """How the tokens of a vocabulary are written down: GPT-2's letters for bytes, or SentencePiece's text.
+
+    The tokenizer's decoder and pre-tokenizer tell which: ``ByteLevel`` is the first. In the second, a mark (mostly
+    ``\u2581``) is a space, and with ``ByteFallback`` the text ``<0x0A>`` is one byte.
+    """
+
+    def __init__(self, tokenizer: RawTokenizer) -> None:
+        steps = [*_steps(tokenizer.decoder), *_steps(tokenizer.pre_tokenizer)]
+        kinds = {step["type"] for step in steps}
+        self._byte_of = _gpt2_alphabet() if "ByteLevel" in kinds else None
+        self._has_fallback = "ByteFallback" in kinds
+        self._replaced = [pair for step in steps if (pair := _replacement(step)) is not None]
+
+    def bytes_of(self, text: str) -> bytes:
+        """Return the bytes that the token written as ``text`` stands for."""
+        if self._byte_of is not None:
+            # What is not of the alphabet stands for itself, as the decoder has it.
+            known = all(letter in self._byte_of for letter in text)
+            return bytes(self._byte_of[letter] for letter in text) if known else text.encode()
+        if self._has_fallback and re.fullmatch(r"<0x[0-9A-Fa-f]{2}>", text):
+            return bytes([int(text[3:5], 16)])
+        for mark, meant in self._replaced:
+            text = text.replace(mark, meant)
+        return text.encode()
+
+
+def _steps(part: Decoder | PreTokenizer | None) -> list[dict[str, Any]]:
+    """Return the steps of a part of a tokenizer, as tokenizer.json writes them; one within another is beside it."""
+    waiting: list[dict[str, Any]] = [] if part is None else [json.loads(part.__getstate__())]
+    steps = []
+    while waiting:
+        step = waiting.pop(0)
+        steps.append(step)
+        waiting += [*step.get("decoders", ()), *step.get("pretokenizers", ())]
+    return steps
+
+
+def _replacement(step: dict[str, Any]) -> tuple[str, str] | None:
+    """Return what a step of decoding replaces by what; ``None`` when it does something else."""
+    if step["type"] == "Metaspace":
+        return step["replacement"], " "
+    if step["type"] == "Replace" and "String" in step["pattern"]:
+        return step["pattern"]["String"], step["content"]
+    return None
+
+
+def _gpt2_alphabet() -> dict[str, int]:
+    """Return the byte of each letter: printable ones are themselves, the others follow in order from U+0100."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
 
 
 class _Guard:
