@@ -8,7 +8,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests import tiny_model
+from tests import built_folders, tiny_model
 from tests.support import Daemon
 
 
@@ -33,3 +33,9 @@ def daemon(home: Path) -> Iterator[Daemon]:
 @pytest.fixture(scope="module")
 def client(daemon: Daemon) -> openai.OpenAI:
     return daemon.client()
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of the real builder; see `built_folders`."""
+    return built_folders.build(tmp_path_factory.mktemp("built"))
