@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test check fix clean
+.PHONY: serve test check fix bench-engine clean
 
 serve: $(VENV)/serve.installed  ## install what serving needs, and serve
 	@$(BIN)/foundry-lite serve $(ARGS)
@@ -23,8 +23,32 @@ fix: $(VENV)/dev.installed  ## repair what can be repaired mechanically
 	$(BIN)/ruff format .
 	$(BIN)/python -m tests.docs.cli_reference
 
+# The other engines get an environment of their own; benchmarks/README.md says how to add OpenVINO's model and a
+# llama-server built here: make bench-engine ARGS="--llama-server ... --openvino ... --rounds 5"
+PEERS = $(VENV)-peers
+SHAPE ?= qwen2.5-0.5b
+MODELS = $(PEERS)/models/$(SHAPE)
+
+bench-engine: $(MODELS)/model.gguf $(MODELS)/home/models/random  ## this engine beside others, on random weights
+	$(BIN)/python -m benchmarks.engines --home $(MODELS)/home --model random --gguf $(MODELS)/model.gguf \
+	  --llama-python $(PEERS)/bin/python --openvino-python $(PEERS)/bin/python $(ARGS)
+
+$(MODELS)/hf/model.safetensors: | $(VENV)/dev.installed
+	$(BIN)/python benchmarks/random_model.py --shape $(SHAPE) --out $(@D)
+
+$(MODELS)/home/models/random: $(MODELS)/hf/model.safetensors
+	FOUNDRY_LITE_HOME=$(MODELS)/home $(BIN)/foundry-lite import $(<D) --name random --block-size 128
+
+$(MODELS)/model.gguf: $(MODELS)/hf/model.safetensors | $(PEERS)/installed
+	$(PEERS)/bin/python benchmarks/gguf_file.py $(<D) $@
+
+$(PEERS)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable ".[bench]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
