@@ -39,8 +39,7 @@ class OrtRunner:
     Raises `LoadFailed` when the folder's graph is not one that this runner can drive.
     """
 
-    can_copy = True
-    can_rewind = True
+    can_copy = can_rewind = can_extend = True
 
     def __init__(self, folder: Path, *, threads: int, slots: int, context_length: int) -> None:
         decoder, own_context = _read_config(folder)

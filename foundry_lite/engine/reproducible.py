@@ -22,8 +22,14 @@ _LENGTH = 20  # tokens of the longest row
 def settle(runner: Runner, most: int) -> tuple[int, ...]:
     """Narrow ``runner.row_counts`` to sizes that compute alike, for up to ``most`` rows; return them.
 
-    Every slot must be empty, and is again afterwards. Raises `LoadFailed` when too few sizes agree.
+    Every slot must be empty, and is again afterwards. Raises `LoadFailed` when too few sizes agree, or when prompts
+    cannot be computed in chunks.
     """
+    if not runner.can_extend:
+        raise LoadFailed(
+            "prompts of this model cannot be computed in chunks, so it cannot be reproducible",
+            hint="Leave FOUNDRY_LITE_REPRODUCIBLE off for it.",
+        )
     trials = [_logits_by_size(runner, most, seed) for seed in range(_TRIALS)]
     sets = [_alike(trials, anchor, most) for anchor in range(1, most + 1)]
     usable = [sizes for sizes in sets if all(b - a <= _WIDEST for a, b in zip((0, *sizes), sizes, strict=False))]

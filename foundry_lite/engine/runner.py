@@ -27,6 +27,7 @@ class Runner(Protocol):
     row_counts: Sequence[int]  # how many rows one call of the library may decode, ascending, with gaps of 3 at most
     can_copy: bool  # whether `copy` works; what cannot be copied can still be continued in its own slot
     can_rewind: bool  # whether `keep` works for any length; if not, only for 0 and for all that there is
+    can_extend: bool  # whether several tokens can follow others at no more cost than alone
     can_verify: bool  # whether `verify` works
 
     def prefill(self, slot: int, tokens: Sequence[int]) -> Logits:

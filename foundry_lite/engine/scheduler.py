@@ -111,6 +111,8 @@ class Scheduler:
 
     def _next_chunk(self, turn: Turn) -> list[int]:
         left = turn.prompt[turn.prefilled :]
+        if not self._runner.can_extend:
+            return left
         if self._is_reproducible:
             return left[:STEADY_CHUNK]
         size = self._pace.chunk() if self._running else CHUNK

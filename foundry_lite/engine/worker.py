@@ -32,7 +32,7 @@ from foundry_lite.engine.messages import (
 )
 from foundry_lite.engine.preparing import Limits, Preparer
 from foundry_lite.engine.runner import Runner
-from foundry_lite.engine.runners import open_runner
+from foundry_lite.engine.runners import open_runner, runner_name
 from foundry_lite.engine.scheduler import Scheduler, Told
 from foundry_lite.engine.text import TextModel
 from foundry_lite.engine.turn import Turn
@@ -77,7 +77,7 @@ class Worker:
         self._count = threading.Lock()
         self._leaving: set[str] = set()  # adapters to forget once no turn uses them
         kv_bytes = min(kv_tokens, runner.slots * context_length) * runner.kv_bytes_per_token
-        outbox.send(Loaded(context_length, runner.vocabulary, kv_bytes, type(runner).__name__))
+        outbox.send(Loaded(context_length, runner.vocabulary, kv_bytes, runner_name(runner)))
 
     def run(self) -> None:
         """Serve until the process is ended by the intake."""

@@ -32,7 +32,7 @@ class ScriptedRunner:
     """
 
     context_length, vocabulary, kv_bytes_per_token, kv_granule = 4096, 266, 100, 4
-    can_copy = can_rewind = can_verify = True
+    can_copy = can_rewind = can_extend = can_verify = True
     row_counts: Sequence[int] = range(1, 100)
 
     def __init__(self, slots: int = 2, answer: bytes = LETTERS) -> None:
@@ -308,7 +308,7 @@ def test_a_short_common_beginning_leaves_the_ended_turn_as_it_is() -> None:
     finish(scheduler, 1)
     assert runner.copies == [(0, 1, 39)]
     scheduler.begin(turn(2, prompt=[*LONG, 251]))
-    assert finish(scheduler, 2)[1].usage == Usage(101, 3, cached_tokens=100)
+    assert finish(scheduler, 2)[1].usage == Usage(101, 3, cached_tokens=99)
 
 
 def test_the_longest_unused_is_forgotten_first() -> None:
