@@ -33,10 +33,10 @@ def read(path: Path) -> dict[str, NDArray[np.float32]]:
 
 def write(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
     """Write the matrices of an adapter."""
+    # Kept until the file is written: the format takes the values' memory, and keeps neither them nor their arrays.
+    values = {name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(one)) for name, one in arrays.items()}
     file = ort.AdapterFormat()
     file.set_adapter_version(_VERSION)
     file.set_model_version(_VERSION)
-    file.set_parameters(
-        {name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(one)) for name, one in arrays.items()}
-    )
+    file.set_parameters(values)
     file.export_adapter(str(path))
