@@ -9,19 +9,34 @@ import asyncio
 import itertools
 import logging
 import sys
+from collections import deque
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from foundry_lite import devices
 from foundry_lite.engine import messages
 from foundry_lite.engine.adapters import AdapterFile, Adapters
+from foundry_lite.engine.futures import fail, settle
 from foundry_lite.engine.generation_stream import Generation
-from foundry_lite.engine.messages import AdapterReady, Admitted, Begin, Cancel, Command, Failure, Load, Loaded, Produced
+from foundry_lite.engine.messages import (
+    AdapterReady,
+    Admitted,
+    Begin,
+    Cancel,
+    Command,
+    Failure,
+    Inspect,
+    Inspected,
+    Load,
+    Loaded,
+    Produced,
+)
 from foundry_lite.errors import EngineDied, FoundryError, LoadFailed
 from foundry_lite.generation import Delta, GenerationRequest
 from foundry_lite.settings import child_environment
@@ -61,6 +76,7 @@ class Engine:
         self._generations: dict[int, Generation] = {}
         self._unfinished: dict[int, int] = {}  # choices of each generation that have not finished
         self._admissions: dict[int, asyncio.Future[None]] = {}
+        self._questions: deque[asyncio.Future[Inspected]] = deque()
         self._adapters = Adapters(self._send)
         self._loaded: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
         self._last_words = ""
@@ -116,6 +132,15 @@ class Engine:
             generation.close()
             raise
         return generation
+
+    async def inspect(self) -> Inspected:
+        """Ask the worker what it is doing. Raises `EngineDied`."""
+        if self.is_ending:
+            raise self._death()
+        answer: asyncio.Future[Inspected] = asyncio.get_running_loop().create_future()
+        self._questions.append(answer)
+        self._send(Inspect())
+        return await answer
 
     def drop_adapters(self, names: Collection[str]) -> None:
         """Unload those of ``names`` that no request uses."""
@@ -174,11 +199,18 @@ class Engine:
             case Admitted(turn=number, prompt_tokens=prompt_tokens):
                 if number in self._generations:
                     self._generations[number].prompt_tokens = prompt_tokens
-                    _settle(self._admissions.pop(number), None)
-            case AdapterReady():
-                self._adapters.hear(reply)
+                    settle(self._admissions.pop(number), None)
             case Failure(turn=number):
                 self._refuse(number, reply.error())
+            case _:
+                self._hear_of_worker(reply)
+
+    def _hear_of_worker(self, reply: Loaded | AdapterReady | Inspected) -> None:
+        match reply:
+            case AdapterReady():
+                self._adapters.hear(reply)
+            case Inspected():
+                settle(self._questions.popleft(), reply)
             case Loaded():
                 self.context_length, self.vocabulary = reply.context_length, reply.vocabulary
                 self.kv_bytes, self.runner = reply.kv_bytes, reply.runner
@@ -190,7 +222,7 @@ class Engine:
             return
         generation = self._forget(number)
         if number in self._admissions:
-            _settle(self._admissions.pop(number), error)
+            fail(self._admissions.pop(number), error)
         elif generation is not None:
             generation.put(error)
 
@@ -217,8 +249,10 @@ class Engine:
         if self._generations and not self._is_closing:
             log.error("lost requests=%d pid=%d cause=%s", len(self._generations), self.pid, self._cause())
         self._adapters.fail(death)
-        for admission in self._admissions.values():
-            _settle(admission, death)
+        waiting: list[asyncio.Future[Any]] = [*self._admissions.values(), *self._questions]
+        for one in waiting:
+            fail(one, death)
+        self._questions.clear()
         for generation in self._generations.values():
             generation.put(death)
         self._admissions.clear()
@@ -283,12 +317,3 @@ async def load_engine(folder: Path, options: EngineOptions) -> Engine:
         await engine.close()
         raise
     return engine
-
-
-def _settle(future: asyncio.Future[None], error: FoundryError | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)

@@ -56,7 +56,11 @@ class UnloadAdapter(Struct, frozen=True, tag=True):
     name: str
 
 
-Command = Load | Begin | Cancel | LoadAdapter | UnloadAdapter
+class Inspect(Struct, frozen=True, tag=True):
+    """Ask what is going on; answered by `Inspected`."""
+
+
+Command = Load | Begin | Cancel | LoadAdapter | UnloadAdapter | Inspect
 
 
 class Loaded(Struct, frozen=True, tag=True):
@@ -106,7 +110,19 @@ class Produced(Struct, frozen=True, tag=True):
     deltas: list[tuple[int, Delta]]
 
 
-Reply = Loaded | AdapterReady | Failure | Admitted | Produced
+class Inspected(Struct, frozen=True, tag=True):
+    """What is going on: answers being made, answers waiting for a slot, and the bytes of keys and values.
+
+    ``promised_bytes`` is what running answers may need at most, ``kept_bytes`` what ended ones left for others.
+    """
+
+    running: int
+    waiting: int
+    promised_bytes: int
+    kept_bytes: int
+
+
+Reply = Loaded | AdapterReady | Inspected | Failure | Admitted | Produced
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_command = msgspec.msgpack.Decoder(Command).decode

@@ -38,8 +38,9 @@ def settle(runner: Runner, most: int) -> tuple[int, ...]:
             "too few batch sizes of this model compute alike on this machine, so it cannot be reproducible",
             hint="Import it with another --precision or --block-size, or leave FOUNDRY_LITE_REPRODUCIBLE off.",
         )
-    runner.row_counts = max(usable, key=lambda sizes: (len(sizes), sizes[-1]))
-    return runner.row_counts
+    best = max(usable, key=lambda sizes: (len(sizes), sizes[-1]))
+    runner.row_counts = best
+    return best
 
 
 def _alike(trials: list[list[Logits]], anchor: int, most: int) -> tuple[int, ...]:

@@ -52,9 +52,19 @@ class Scheduler:
         return len(self._running) + (self._prefilling is not None)
 
     @property
-    def held_tokens(self) -> int:
-        """Tokens promised to turns that hold a slot, and those kept of ended ones."""
-        return self._slots.held_tokens
+    def waiting(self) -> int:
+        """Turns that have no slot yet."""
+        return len(self._waiting)
+
+    @property
+    def promised_tokens(self) -> int:
+        """Tokens that turns with a slot may need at most."""
+        return self._slots.promised_tokens
+
+    @property
+    def kept_tokens(self) -> int:
+        """Tokens whose keys and values are kept of ended turns."""
+        return self._slots.kept_tokens
 
     def begin(self, turn: Turn) -> None:
         """Queue a turn; the first come is the first served."""

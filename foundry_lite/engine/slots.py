@@ -48,9 +48,14 @@ class SlotTable:
         self._clock = itertools.count(1)
 
     @property
-    def held_tokens(self) -> int:
-        """Tokens promised to running turns, and those that ended ones hold."""
-        return self._promised() + sum(self._cost(len(slot.tokens)) for slot in self._slots if slot.is_idle)
+    def promised_tokens(self) -> int:
+        """Tokens that running turns may need at most."""
+        return sum(self._cost(slot.turn.most_tokens) for slot in self._slots if slot.turn is not None)
+
+    @property
+    def kept_tokens(self) -> int:
+        """Tokens that ended turns hold."""
+        return sum(self._cost(len(slot.tokens)) for slot in self._idle())
 
     def uses(self, adapter: str) -> bool:
         """Say whether a running turn uses the adapter."""
@@ -60,7 +65,7 @@ class SlotTable:
         """Give the turn a slot that holds as much of its prompt as can be had; ``False`` when it must wait."""
         running = sum(slot.turn is not None for slot in self._slots)
         need = self._cost(turn.most_tokens)
-        if running >= self._most or self._promised() + need > self._limit:
+        if running >= self._most or self.promised_tokens + need > self._limit:
             return False
         source, shared = self._match(turn)
         continues = source is not None and self._can_continue(source, shared)
@@ -136,7 +141,7 @@ class SlotTable:
     def _vacate(self, source: Slot | None, need: int) -> Slot:
         """Return an empty slot, with memory for ``need`` tokens; where there is none for a copy, ``source`` itself."""
         self._shrink(need, source)
-        if source is not None and source.is_idle and self.held_tokens + need > self._limit:
+        if source is not None and source.is_idle and self.promised_tokens + self.kept_tokens + need > self._limit:
             return source
         empty = next((slot for slot in self._slots if slot.turn is None and not slot.tokens), None)
         if empty is not None:
@@ -150,7 +155,7 @@ class SlotTable:
         """Clear idle slots, the longest unused first, until ``need`` more tokens fit; ``source`` is spared."""
         others = sorted((slot for slot in self._idle() if slot is not source), key=lambda slot: slot.used)
         for slot in others:
-            if self.held_tokens + need <= self._limit:
+            if self.promised_tokens + self.kept_tokens + need <= self._limit:
                 return
             self._clear(slot)
 
@@ -160,9 +165,6 @@ class SlotTable:
 
     def _idle(self) -> Iterator[Slot]:
         return (slot for slot in self._slots if slot.is_idle)
-
-    def _promised(self) -> int:
-        return sum(self._cost(slot.turn.most_tokens) for slot in self._slots if slot.turn is not None)
 
     def _cost(self, tokens: int) -> int:
         return -(-tokens // self._runner.kv_granule) * self._runner.kv_granule

@@ -23,6 +23,8 @@ from foundry_lite.engine.messages import (
     Begin,
     Cancel,
     Command,
+    Inspect,
+    Inspected,
     Load,
     LoadAdapter,
     Loaded,
@@ -39,7 +41,7 @@ from foundry_lite.engine.turn import Turn
 from foundry_lite.errors import EngineBusy, FoundryError, InternalFault, LoadFailed
 from foundry_lite.generation import Delta, GenerationRequest
 
-_Order: TypeAlias = list[Turn] | Cancel | LoadAdapter | UnloadAdapter
+_Order: TypeAlias = list[Turn] | Cancel | LoadAdapter | UnloadAdapter | Inspect
 
 
 class Outbox:
@@ -103,22 +105,35 @@ class Worker:
     def _obey(self, *, waits: bool) -> None:
         """Take what the intake has prepared; wait for it when there is nothing to run."""
         while waits or not self._orders.empty():
-            order = self._orders.get()
+            self._follow(self._orders.get())
             waits = False
-            match order:
-                case list():
-                    for turn in order:
-                        self._scheduler.begin(turn)
-                case Cancel(turn=number):
-                    self._close(self._scheduler.cancel(number))
-                    self._gathering.forget(number)
-                case LoadAdapter(name=name, path=path):
-                    self._load_adapter(name, Path(path))
-                case UnloadAdapter(name=name):
-                    self._leaving.add(name)
         for name in [name for name in self._leaving if not self._scheduler.uses(name)]:
             self._leaving.discard(name)
             self._scheduler.forget(name)
+
+    def _follow(self, order: _Order) -> None:
+        match order:
+            case list():
+                for turn in order:
+                    self._scheduler.begin(turn)
+            case Cancel(turn=number):
+                self._close(self._scheduler.cancel(number))
+                self._gathering.forget(number)
+            case LoadAdapter(name=name, path=path):
+                self._load_adapter(name, Path(path))
+            case UnloadAdapter(name=name):
+                self._leaving.add(name)
+            case Inspect():
+                self._outbox.send(self._inspect())
+
+    def _inspect(self) -> Inspected:
+        scheduler, token_bytes = self._scheduler, self._runner.kv_bytes_per_token
+        return Inspected(
+            scheduler.active,
+            scheduler.waiting,
+            scheduler.promised_tokens * token_bytes,
+            scheduler.kept_tokens * token_bytes,
+        )
 
     def _load_adapter(self, name: str, path: Path) -> None:
         error = None
