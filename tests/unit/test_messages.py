@@ -10,15 +10,20 @@ from hypothesis import strategies as st
 
 from foundry_lite.engine.messages import (
     HEADER,
+    AdapterReady,
     Admitted,
     Begin,
     Cancel,
     Command,
     Failure,
+    Inspect,
+    Inspected,
     Load,
+    LoadAdapter,
     Loaded,
     Produced,
     Reply,
+    UnloadAdapter,
     decode_command,
     decode_reply,
     encode,
@@ -39,13 +44,19 @@ from foundry_lite.generation import (
     Delta,
     Finish,
     GenerationRequest,
+    Grammar,
+    GrammarKind,
+    Logprob,
     Message,
     Role,
     Sampling,
     Timings,
+    TokenLogprob,
     Tokens,
     Tool,
     ToolCall,
+    ToolChoice,
+    ToolMode,
     Usage,
 )
 
@@ -58,16 +69,26 @@ CHAT = Chat(
     ),
     (Tool("f", "d", {"type": "object", "nested": [1, 1.5, None, True, {"ü": "😀"}]}), Tool("g")),
 )
+GRAMMAR = Grammar(GrammarKind.JSON_SCHEMA, '{"type":"object"}')
+CHOICE = ToolChoice(ToolMode.REQUIRED, ("f",), False)
 COMMANDS: list[Command] = [
-    Load("some/folder", 2, 16, 256, 4096, 0.7, 0.9, 40),
+    Load("some/folder", 2, 16, 256, 4096, 0.7, 0.9, 40, 2**33, True, 4),
+    LoadAdapter("french", "some/file"),
+    UnloadAdapter("french"),
+    Inspect(),
     Begin(0, GenerationRequest(Tokens((1, 2, 3)))),
     Begin(2**40, GenerationRequest(CHAT, Sampling(0.5, 0.9, 7, -(2**63)), 10, ("a", "b"), True)),
     Begin(1, GenerationRequest(Chat((), None))),
     Begin(1, GenerationRequest(Chat((), ()))),
+    Begin(3, GenerationRequest(CHAT, choices=3, top_logprobs=2, grammar=GRAMMAR, tool_choice=CHOICE, adapter="a")),
+    Begin(4, GenerationRequest(CHAT, Sampling(min_p=0.1, logit_bias={5: -100.0}, min_tokens=3))),
     Cancel(7),
 ]
 REPLIES: list[Reply] = [
-    Loaded(512, 266),
+    Loaded(512, 266, 2**30, "onnxruntime"),
+    AdapterReady("french"),
+    AdapterReady("french", "no"),
+    Inspected(1, 2, 3, 4),
     Failure(None, "LoadFailed", "m", "h"),
     Failure(3, "InvalidRequest", "m", "", "messages", "code"),
     Admitted(3, 17),
@@ -75,7 +96,8 @@ REPLIES: list[Reply] = [
     Produced(
         [
             (0, Delta("text", (CALL,), 1)),
-            (1, Delta("", (), 1, Finish.TOOL_CALLS, Usage(1, 2), Timings(0.0, 0.25, 0.5))),
+            (1, Delta("", (), 1, Finish.TOOL_CALLS, Usage(1, 2, 1), Timings(0.0, 0.25, 0.5), 2)),
+            (2, Delta("é", logprobs=(TokenLogprob(Logprob("\ufffd", b"\xc3", -0.5), (Logprob("a", b"a", -1.0),)),))),
         ]
     ),
 ]
