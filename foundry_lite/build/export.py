@@ -1,7 +1,7 @@
-"""The converter: onnxruntime-genai's model builder, run as a subprocess with an argument list, a folder out.
+"""The converter: onnxruntime-genai's model builder makes one float32 graph; every variant is derived from that.
 
-The builder ignores options it does not know, and aliases that its help names do nothing; so a typed `Recipe` maps to
-the names that work (measured with 0.18.0), and what comes out is inspected, not believed.
+Both run as subprocesses with an argument list, a folder out. The builder ignores options it does not know, so it is
+given one, and `graph` looks for what that option does.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import msgspec
 
 from foundry_lite.catalog.recipe import Precision, Recipe
 from foundry_lite.errors import BuildFailed, StorageFull, ToolchainMissing
 from foundry_lite.settings import child_environment
 
+_GRAPH = "model.onnx"
 _BUILDER = "onnxruntime_genai.models.builder"
 _NEEDED = ("torch", "transformers", "onnx", "onnx_ir", "onnxruntime_genai", "safetensors")
 _NO_ROOM = ("No space left on device", "File too large", "Disk quota exceeded")
@@ -33,17 +37,45 @@ def require_toolchain() -> None:
         )
 
 
-async def export(source: Path, target: Path, recipe: Recipe, scratch: Path) -> None:
-    """Convert the model folder ``source`` into ``target``; ``scratch`` takes the log and all temporary files.
+async def export(source: Path, target: Path, provider: str, scratch: Path) -> None:
+    """Convert the model folder ``source`` into ``target``, in float32; ``scratch`` takes the log and temporary files.
 
     Raises `BuildFailed` with the last line of the builder's output, or `StorageFull`.
     """
-    options = [f"{name}={value}" for name, value in _options(recipe).items()]
-    arguments = ["-m", _BUILDER, "-i", source, "-o", target, "-p", recipe.precision, "-e", recipe.provider]
-    arguments += ["-c", scratch / "cache", "--extra_options", *options]
+    arguments = ["-m", _BUILDER, "-i", source, "-o", target, "-p", Precision.FP32, "-e", provider]
+    # Logits of the last position only: prefill x1.8, a GB less at 0.5B (measured); `graph.open_window` builds on it.
+    arguments += ["-c", scratch / "cache", "--extra_options", "prune_lm_head=true"]
     await run_python([str(one) for one in arguments], scratch, "export")
-    if not (target / "model.onnx").is_file():
+    if not (target / _GRAPH).is_file():
         raise BuildFailed("the builder ended without an error and without a model", hint=_look(scratch, "export"))
+
+
+async def derive(exported: Path, targets: Mapping[Path, Recipe], scratch: Path) -> None:
+    """Make a variant in each of the folders ``targets``, which must not exist, from the float32 export."""
+    for target, recipe in targets.items():
+        _begin(exported, target, recipe)
+    jobs = scratch / "jobs.json"
+    jobs.write_bytes(msgspec.json.encode([{"target": str(path), "recipe": one} for path, one in targets.items()]))
+    await run_python(["-m", "foundry_lite.build.graph", str(exported), str(jobs)], scratch, "quantize")
+
+
+async def add_companion(exported: Path, target: Path, scratch: Path) -> None:
+    """Put the graph that computes prompts beside the one in ``target``."""
+    await run_python(["-m", "foundry_lite.build.prefill", str(exported), str(target)], scratch, "companion")
+
+
+def _begin(exported: Path, target: Path, recipe: Recipe) -> None:
+    shutil.copytree(exported, target, ignore=shutil.ignore_patterns(f"{_GRAPH}*"))
+    if recipe.precision is Precision.FP32:  # only the graph changes: the weights are the export's own
+        for path in exported.glob(f"{_GRAPH}.*"):
+            _link_or_copy(path, target / path.name)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
 
 
 async def run_python(arguments: Sequence[str], scratch: Path, step: str) -> None:
@@ -77,15 +109,6 @@ async def run_python(arguments: Sequence[str], scratch: Path, step: str) -> None
                 await process.wait()
     if code != 0:
         raise _explain(code, log.read_text(encoding="utf-8", errors="replace"), step, _look(scratch, step))
-
-
-def _options(recipe: Recipe) -> dict[str, str]:
-    """Map a recipe to the builder's ``--extra_options``."""
-    options = {"prune_lm_head": "true"}  # logits of the last position only: prefill ×1.8, a GB less at 0.5B (measured)
-    if recipe.precision is not Precision.FP32:
-        options["block_size"] = str(recipe.block_size)
-        options["is_symmetric"] = str(recipe.symmetric).lower()
-    return options
 
 
 def _explain(code: int, output: str, step: str, hint: str) -> BuildFailed:

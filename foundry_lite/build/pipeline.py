@@ -12,13 +12,16 @@ import importlib.metadata
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from foundry_lite import __version__
-from foundry_lite.build import export, quality, sources
+from foundry_lite.build import export, lora, quality, sources
+from foundry_lite.build.quality import Loss, Reference
 from foundry_lite.build.sources import HfFolder
 from foundry_lite.catalog.card import Card, Evidence, format_card
 from foundry_lite.catalog.recipe import Precision, Recipe
@@ -27,7 +30,7 @@ from foundry_lite.errors import StorageFull
 from foundry_lite.store.manifest import Check, Source, new_manifest, read_manifest, write_manifest
 from foundry_lite.store.store import Artifact, Store, name_taken
 
-STEPS = ("inspect", "export", "check", "describe", "commit")
+STEPS = ("inspect", "export", "quantize", "check", "describe", "commit")
 
 _PACKAGES = ("onnxruntime", "onnxruntime-genai", "onnx", "torch", "transformers", "tokenizers")
 _BITS = {Precision.INT4: 4, Precision.INT8: 8, Precision.FP32: 32}
@@ -36,11 +39,17 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be built. ``replaces`` an installed model of that name, if there is one."""
+    """What is to be built. ``replaces`` an installed model of that name, if there is one.
+
+    ``faster`` are recipes that are tried before ``recipe``, the fastest first: one is taken when it loses little more
+    (`quality.is_tolerable`). ``reproducible`` is written into the card's defaults.
+    """
 
     path: Path
     name: str
     recipe: Recipe
+    faster: tuple[Recipe, ...] = ()
+    reproducible: bool = False
     replaces: bool = False
     keeps_staging: bool = False
 
@@ -72,7 +81,7 @@ async def build(order: Order, store: Store, report: Report) -> Artifact:
         now.detail = f"{source.architecture}, {source.parameters / 1e6:.1f} M parameters"
     staging = store.begin_staging(order.name)
     try:
-        await _build_in(staging, order, source, step)
+        recipe = await _build_in(staging, order, source, step)
         with step("commit", order.name):
             store.commit(staging / order.name, order.name, replace=order.replaces)
     except OSError as error:
@@ -82,51 +91,120 @@ async def build(order: Order, store: Store, report: Report) -> Artifact:
     finally:
         if not order.keeps_staging:
             shutil.rmtree(staging, ignore_errors=True)
-    return store.resolve(ModelRef(order.name, order.recipe.variant))
+    return store.resolve(ModelRef(order.name, recipe.variant))
 
 
-async def _build_in(staging: Path, order: Order, source: HfFolder, step: Callable[[str, str], _Step]) -> None:
-    _require_room(staging, source, order.recipe)
-    target = staging / order.name / order.recipe.variant
-    target.mkdir(parents=True)
-    linked = sources.link_files(source, staging / "source")
-    with step("export", f"{order.recipe.precision}, onnxruntime-genai's builder"):
-        await export.export(linked, target, order.recipe, staging)
-    with step("check", "against transformers in float32") as now:
-        checks = await quality.check_fidelity(linked, target, order.recipe.precision, staging)
-        now.detail = ", ".join(f"{one.name} {one.value:.1%} of {one.samples}" for one in checks)
+@dataclass(slots=True)
+class Trial:
+    """A candidate as it was built, and what was measured. ``others`` are the losses of those not taken, by variant."""
+
+    folder: Path
+    recipe: Recipe
+    checks: tuple[Check, ...] = ()
+    others: dict[str, Loss] = field(default_factory=dict)
+
+
+async def _build_in(staging: Path, order: Order, source: HfFolder, step: Callable[[str, str], _Step]) -> Recipe:
+    """Leave one variant in ``staging/<name>/<variant>``; return its recipe."""
+    recipes = (*order.faster, order.recipe)
+    _require_room(staging, source, recipes)
+    linked, exported = sources.link_files(source, staging / "source"), staging / "float32"
+    with step("export", "fp32, onnxruntime-genai's builder"):
+        await export.export(linked, exported, order.recipe.provider, staging)
+    candidates = {staging / "candidates" / one.variant: one for one in recipes}
+    with step("quantize", ", ".join(one.variant for one in recipes)):
+        await export.derive(exported, candidates, staging)
+        for folder, recipe in candidates.items():
+            if recipe.adapters:
+                await lora.make_adaptable(folder, staging)
+    with step("check", "what the source says, by transformers in float32"):
+        references = await quality.ask_source(linked, staging)
+    trial = await _choose([Trial(folder, one) for folder, one in candidates.items()], references, step)
+    if trial.recipe.fast_prefill:
+        await _add_companion(trial, exported, references, staging, step)
+    target = staging / order.name / trial.recipe.variant
+    target.parent.mkdir()
+    trial.folder.rename(target)
     with step("describe", "card, manifest, sha256 of each file") as now:
         record = sources.describe(source, str(order.path))
-        _describe(target, order, source, record, checks)
+        _describe(target, order, source, record, trial)
         now.detail = f"{read_manifest(target).size_bytes / 1e6:.1f} MB"
+    return trial.recipe
 
 
-def _describe(target: Path, order: Order, source: HfFolder, record: Source, checks: tuple[Check, ...]) -> None:
+async def _choose(trials: list[Trial], references: tuple[Reference, ...], step: Callable[[str, str], _Step]) -> Trial:
+    """Take the first candidate that loses little more than the last."""
+    losses = {}
+    for trial in trials:
+        with step("check", f"{trial.recipe.variant} against transformers in float32") as now:
+            losses[trial.recipe.variant] = loss = (await quality.score(trial.folder, references)).loss()
+            now.detail = f"{trial.recipe.variant}: {loss}"
+    surest = losses[trials[-1].recipe.variant]
+    chosen = next(one for one in trials if quality.is_tolerable(losses[one.recipe.variant], surest))
+    loss = losses.pop(chosen.recipe.variant)
+    chosen.checks = quality.check_fidelity(loss, chosen.recipe.precision)
+    chosen.others = losses
+    return chosen
+
+
+async def _add_companion(
+    trial: Trial,
+    exported: Path,
+    references: tuple[Reference, ...],
+    scratch: Path,
+    step: Callable[[str, str], _Step],
+) -> None:
+    """Add the graph that computes prompts, and compare: the prompts with it and without, the rest decoded."""
+    with step("check", f"{trial.recipe.variant}, prompts in W8A8") as now:
+        without = await quality.score(trial.folder, references, prefills=True)
+        await export.add_companion(exported, trial.folder, scratch)
+        with_it = (await quality.score(trial.folder, references, prefills=True)).loss(after_prompt=True)
+        trial.checks += quality.check_companion(with_it, without.loss(after_prompt=True))
+        now.detail = f"{trial.recipe.variant}, prompts in W8A8: {with_it}"
+
+
+def _describe(target: Path, order: Order, source: HfFolder, record: Source, trial: Trial) -> None:
     versions = _versions()
-    command = f"foundry-lite import {source.folder.name} --precision {order.recipe.precision}"
     card = Card(
         name=order.name,
         architecture=source.architecture,
         parameters=source.parameters,
         context_length=source.context_length,
         source=source.folder.resolve().name,
-        recipe=order.recipe,
+        recipe=trial.recipe,
         license=source.license,
-        defaults=source.defaults,
-        evidence=tuple(_evidence(check, command, versions) for check in checks),
+        defaults=msgspec.structs.replace(source.defaults, reproducible=order.reproducible),
+        evidence=_evidence(trial, _command(source.folder.name, order, trial.recipe), versions),
     )
     (target / "card.toml").write_text(format_card(card), encoding="utf-8")
-    write_manifest(target, new_manifest(target, order.name, record, order.recipe, versions=versions, checks=checks))
+    manifest = new_manifest(target, order.name, record, trial.recipe, versions=versions, checks=trial.checks)
+    write_manifest(target, manifest)
 
 
-def _evidence(check: Check, command: str, versions: dict[str, str]) -> Evidence:
+def _command(folder: str, order: Order, recipe: Recipe) -> str:
+    """Return the command that does the same import again."""
+    words = [f"foundry-lite import {folder} --name {order.name} --precision {recipe.precision}"]
+    words += [f"--block-size {recipe.block_size}"] * (recipe.block_size is not None and not order.faster)
+    words += ["--fast-prefill"] * recipe.fast_prefill + ["--adapters"] * recipe.adapters
+    return " ".join(words + ["--reproducible"] * order.reproducible)
+
+
+def _evidence(trial: Trial, command: str, versions: dict[str, str]) -> tuple[Evidence, ...]:
     date = datetime.now(UTC).date().isoformat()
-    return Evidence(check.name, check.value, "share", date, command, check.samples, versions=versions)
+    figures = [(check.name, check.value, check.samples) for check in trial.checks]
+    for variant, loss in trial.others.items():
+        figures.append((f"{quality.TOP1}.{variant}", round(loss.top1, 4), loss.positions))
+        figures.append((f"{quality.KL}.{variant}", round(loss.kl, 6), loss.positions))
+    return tuple(
+        Evidence(name, value, "nats" if name.startswith(quality.KL) else "share", date, command, n, versions=versions)
+        for name, value, n in figures
+    )
 
 
-def _require_room(staging: Path, source: HfFolder, recipe: Recipe) -> None:
-    # The result, half as much again for scales and a float32 embedding, and the builder's own temporary copy.
-    needed = int(source.parameters * _BITS[recipe.precision] / 8 * 1.5) + source.weight_bytes
+def _require_room(staging: Path, source: HfFolder, recipes: tuple[Recipe, ...]) -> None:
+    # The export in float32, each candidate with an eighth more for its scales, and the companion's 8 bits.
+    bits = 32 + sum(_BITS[one.precision] * 9 / 8 for one in recipes) + 8 * recipes[-1].fast_prefill
+    needed = int(source.parameters * bits / 8)
     free = shutil.disk_usage(staging).free
     if free < needed:
         raise StorageFull(

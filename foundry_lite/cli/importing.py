@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from foundry_lite.build.pipeline import STEPS, Order, StepReport, build
-from foundry_lite.build.quality import WORTH_A_WARNING
-from foundry_lite.catalog.recipe import BLOCK_SIZES, Precision, recipe_for
+from foundry_lite.build.quality import TOP1, WORTH_A_WARNING
+from foundry_lite.catalog.recipe import BLOCK_SIZES, FAST_BLOCK_SIZE, Precision, recipe_for
 from foundry_lite.catalog.reference import parse_reference
+from foundry_lite.cli.adapting import import_adapter
 from foundry_lite.cli.options import JsonOption
 from foundry_lite.cli.output import Output, StatusLine, megabytes
 from foundry_lite.errors import BadReference
@@ -22,12 +24,25 @@ from foundry_lite.store.store import Artifact, Store
 
 
 def import_(
+    context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A Hugging Face model folder.")],
     name: Annotated[str, typer.Option("--name", help="What the model is called here.")],
     precision: Annotated[Precision, typer.Option("--precision", help="Number format of the weights.")] = Precision.INT4,
     block_size: Annotated[
-        int | None, typer.Option("--block-size", metavar="32|64|128", help="Weights that share a scale. [default: 32]")
+        int | None,
+        typer.Option(
+            "--block-size",
+            metavar="32|64|128",
+            help="Weights that share a scale. [default: 128, which is faster, or 32 where 128 loses too much]",
+        ),
     ] = None,
+    fast_prefill: Annotated[
+        bool, typer.Option("--fast-prefill", help="Add a graph that computes prompts in 8 bits: faster, more memory.")
+    ] = False,
+    adapters: Annotated[bool, typer.Option("--adapters", help="Let LoRA adapters be loaded at run time.")] = False,
+    reproducible: Annotated[
+        bool, typer.Option("--reproducible", help="Same request, same seed, same tokens, at a cost in speed.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the model of that name.")] = False,
     keep_staging: Annotated[
         bool, typer.Option("--keep-staging", help="Keep the staging folder, with the builder's output.")
@@ -41,9 +56,16 @@ def import_(
     if block_size is not None and precision is Precision.FP32:
         raise typer.BadParameter("fp32 is not quantized, so it has no blocks", param_hint="--block-size")
     reference = parse_reference(name)
+    if reference.adapter is not None:
+        import_adapter(path, reference, context, output, force=force)
+        return
     if reference.variant is not None:
         raise BadReference(f"{name!r} names a variant", hint="The variant follows from --precision; give only a name.")
-    order = Order(path, name, recipe_for(precision, block_size), replaces=force, keeps_staging=keep_staging)
+    extras = {"fast_prefill": fast_prefill, "adapters": adapters}
+    recipe = msgspec.structs.replace(recipe_for(precision, block_size), **extras)
+    is_open = block_size is None and precision is not Precision.FP32
+    faster = (msgspec.structs.replace(recipe, block_size=FAST_BLOCK_SIZE),) if is_open else ()
+    order = Order(path, name, recipe, faster, reproducible=reproducible, replaces=force, keeps_staging=keep_staging)
     artifact = asyncio.run(_build(order, Store(read_settings().home), output))
     if as_json:
         manifest = artifact.manifest
@@ -51,7 +73,7 @@ def import_(
         return
     output.line(f"installed {artifact.ref}, {megabytes(artifact.manifest.size_bytes)} MB")
     for check in artifact.manifest.checks:
-        if check.value < WORTH_A_WARNING:
+        if check.name == TOP1 and check.value < WORTH_A_WARNING:
             output.talk(
                 f"warning: only {check.value:.1%} of the next-token choices are the source's; "
                 "measure it on your own data; --precision int8 loses less"

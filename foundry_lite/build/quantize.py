@@ -1,0 +1,46 @@
+"""Float weights to few bits, the two ways that onnxruntime's CPU kernels multiply with.
+
+*Blocks*: each ``block`` weights of a column along the inputs share a scale (``MatMulNBits``); the arithmetic is that
+of onnxruntime's own quantizer, so the bytes are those that its tools write. *Columns*: 8 bits, one scale for each
+output (``MatMulIntegerToFloat``). A weight is ``(inputs, outputs)``, as ``MatMul`` has it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime.capi._pybind_state import quantize_matmul_4bits, quantize_matmul_8bits
+
+_LARGEST = 127  # of a signed 8-bit number, so that negative and positive weights have the same steps
+_TINY = np.float32(1e-12)  # instead of a scale of zero, for columns without a weight
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """``packed (outputs, blocks, bytes)``, ``scales (outputs, blocks)``, and ``zeros`` unless symmetric."""
+
+    packed: NDArray[np.uint8]
+    scales: NDArray[np.float32]
+    zeros: NDArray[np.uint8] | None
+
+
+def quantize_blocks(weight: NDArray[np.float32], bits: int, block: int, *, symmetric: bool) -> Blocks:
+    """Quantize to 4 or 8 bits; inputs are filled up with zeros to whole blocks."""
+    inputs, outputs = weight.shape
+    blocks, per_byte = -(-inputs // block), 8 // bits
+    if blocks * block > inputs:
+        weight = np.pad(weight, ((0, blocks * block - inputs), (0, 0)))
+    packed = np.zeros((outputs, blocks, block // per_byte), np.uint8)
+    scales = np.zeros((outputs, blocks), np.float32)
+    zeros = np.zeros((outputs, -(-blocks // per_byte)), np.uint8)
+    run = quantize_matmul_4bits if bits == 4 else quantize_matmul_8bits
+    run(packed, weight, scales, zeros, block, outputs, blocks * block, symmetric)
+    return Blocks(packed, scales, None if symmetric else zeros)
+
+
+def quantize_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return the weight in 8 bits, of the same shape, and the scale of each output."""
+    scales = np.maximum(np.maximum(weight.max(0), -weight.min(0)) / np.float32(_LARGEST), _TINY)
+    return np.rint(weight / scales).astype(np.int8), scales

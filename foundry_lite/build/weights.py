@@ -1,0 +1,86 @@
+"""Weights in a file beside their graph (ONNX external data): read by mapping, written one piece at a time.
+
+What is read or written is never in memory as a whole, so a graph's size does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+_BIG = 1 << 20
+_PAGE = 1 << 16  # the granularity of mapping on Windows, and a multiple of every other system's
+_LINE = 64
+
+
+class WeightReader:
+    """Initializers of a graph in ``folder`` as arrays."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def array(self, tensor: onnx.TensorProto) -> NDArray[Any]:
+        """Return the tensor; a big one as a view of its file."""
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            inline: NDArray[Any] = onnx.numpy_helper.to_array(tensor)
+            return inline
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        offset = int(where.get("offset", 0))
+        path = self._folder / where["location"]
+        return np.memmap(path, kind, "r", offset=offset, shape=tuple(tensor.dims))
+
+
+class WeightWriter:
+    """A new file of weights; as a context, it is closed when the block ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._name = path.name
+        self._stream = path.open("wb")
+
+    def __enter__(self) -> WeightWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+
+    def add(self, name: str, array: NDArray[Any]) -> onnx.TensorProto:
+        """Write an array; return the initializer that stands for it."""
+        return self.add_pieces(name, array.dtype, array.shape, [array])
+
+    def add_pieces(
+        self, name: str, kind: np.dtype[Any], shape: tuple[int, ...], pieces: Iterable[NDArray[Any]]
+    ) -> onnx.TensorProto:
+        """Write one tensor of ``shape`` that comes in pieces along its first axis."""
+        size = int(np.prod(shape)) * kind.itemsize
+        step = _PAGE if size >= _BIG else _LINE
+        offset = -(-self._stream.tell() // step) * step
+        self._stream.seek(offset)
+        for piece in pieces:
+            np.ascontiguousarray(piece, kind).tofile(self._stream)
+        tensor = onnx.TensorProto(name=name, dims=shape, data_type=onnx.helper.np_dtype_to_tensor_dtype(kind))
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", self._name), ("offset", offset), ("length", size)):
+            tensor.external_data.add(key=key, value=str(value))
+        return tensor
+
+
+def alias(tensor: onnx.TensorProto, name: str, shape: tuple[int, ...]) -> onnx.TensorProto:
+    """Return another initializer over the same bytes, in another shape.
+
+    A ``Reshape`` of a constant would be computed when the model is loaded, into memory of its own.
+    """
+    other = onnx.TensorProto()
+    other.CopyFrom(tensor)
+    other.name = name
+    del other.dims[:]
+    other.dims.extend(shape)
+    return other
