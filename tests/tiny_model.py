@@ -29,11 +29,18 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content or '' }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-_HEADS, _HEAD_SIZE = 2, 16
+_HEADS = 2
 
 
 def install(
-    home: Path, name: str, answer: str = ALPHABET, *, endless: bool = False, context: int = 512, work: int = 0
+    home: Path,
+    name: str,
+    answer: str = ALPHABET,
+    *,
+    endless: bool = False,
+    context: int = 512,
+    work: int = 0,
+    head_size: int = 16,
 ) -> Path:
     """Put a model into the store at ``home`` as an import would; its greedy answer to anything is ``answer``.
 
@@ -44,12 +51,12 @@ def install(
     tokenizer = _tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
     table = _bigrams(tokenizer, answer, endless=endless)
-    onnx.save(_graph(table, work), folder / "model.onnx")
+    onnx.save(_graph(table, work, head_size), folder / "model.onnx")
     _write_json(folder / "tokenizer_config.json", {"bos_token": EOS, "eos_token": END})
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     decoder = {
         "filename": "model.onnx",
-        "head_size": _HEAD_SIZE,
+        "head_size": head_size,
         "num_hidden_layers": 1,
         "num_key_value_heads": _HEADS,
         "inputs": {"past_key_names": "past_key_values.%d.key", "past_value_names": "past_key_values.%d.value"},
@@ -92,8 +99,8 @@ def _bigrams(tokenizer: Tokenizer, answer: str, *, endless: bool) -> NDArray[np.
     return table
 
 
-def _graph(table: NDArray[np.float32], work: int) -> onnx.ModelProto:
-    width, vocabulary = _HEADS * _HEAD_SIZE, len(table)
+def _graph(table: NDArray[np.float32], work: int, head_size: int) -> onnx.ModelProto:
+    width, vocabulary = _HEADS * head_size, len(table)
     random = np.random.default_rng(0)
     constants: dict[str, NDArray[Any]] = {
         "table": table,
@@ -143,11 +150,11 @@ def _graph(table: NDArray[np.float32], work: int) -> onnx.ModelProto:
         [
             helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"]),
             helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["batch", "total"]),
-            *(_cache_info(name, "past") for name in cache),
+            *(_cache_info(name, "past", head_size) for name in cache),
         ],
         [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1, vocabulary]),
-            *(_cache_info(name, "total") for name in cache.values()),
+            *(_cache_info(name, "total", head_size) for name in cache.values()),
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
@@ -155,5 +162,5 @@ def _graph(table: NDArray[np.float32], work: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
-def _cache_info(name: str, length: str) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", _HEADS, length, _HEAD_SIZE])
+def _cache_info(name: str, length: str, head_size: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", _HEADS, length, head_size])

@@ -1,0 +1,189 @@
+"""One worker under load: what it holds, what it gives back, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from foundry_lite.engine.engine import Engine, EngineOptions, load_engine
+from foundry_lite.errors import EngineBusy, InvalidRequest
+from foundry_lite.generation import Delta, Finish, GenerationRequest, Sampling, Tokens
+from tests import tiny_model
+
+MB = 2**20
+GREEDY = Sampling(temperature=0.0)
+
+
+def request(prompt: list[int], new: int, **more: Any) -> GenerationRequest:
+    return GenerationRequest(Tokens(tuple(prompt)), GREEDY, new, ignore_eos=True, **more)
+
+
+def prompt_of(length: int, seed: int) -> list[int]:
+    drawn = random.Random(seed)
+    return [drawn.randrange(256) for _ in range(length)]
+
+
+@asynccontextmanager
+async def engine_of(folder: Path, **options: Any) -> AsyncIterator[Engine]:
+    engine = await load_engine(folder, EngineOptions(threads=2, **options))
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(work())
+
+
+async def collect(engine: Engine, one: GenerationRequest) -> list[Delta]:
+    async with await engine.begin(one) as generation:
+        return [delta async for delta in generation]
+
+
+async def churn(engine: Engine, seed: int) -> None:
+    """One request, which may be left at any moment: before its admission, in its prompt, in its answer."""
+    drawn = random.Random(seed)
+    one = request(prompt_of(drawn.randrange(1, 300), drawn.randrange(20)), drawn.randrange(1, 60))
+    task = asyncio.create_task(collect(engine, one))
+    if drawn.random() < 0.6:
+        await asyncio.sleep(drawn.random() * 0.02)
+        task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    if not task.cancelled():
+        assert task.result()[-1].finish is Finish.LENGTH
+
+
+def test_a_thousand_requests_that_come_and_go_leave_nothing_behind(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with engine_of(tiny_model.install(tmp_path, "mine"), slots=8, queue=64, kv_bytes=4 * MB) as engine:
+            process = psutil.Process(engine.pid)
+            await asyncio.gather(*(churn(engine, seed) for seed in range(40)))
+            handles, memory, threads = process.num_fds(), process.memory_info().rss, process.num_threads()
+            ours = psutil.Process().num_fds()
+            for start in range(40, 1000, 24):
+                await asyncio.gather(*(churn(engine, seed) for seed in range(start, start + 24)))
+            state = await engine.inspect()
+            assert (state.running, state.waiting, state.promised_bytes) == (0, 0, 0)
+            assert state.kept_bytes <= engine.kv_bytes
+            assert engine.open_requests == 0
+            assert process.num_fds() == handles
+            assert psutil.Process().num_fds() == ours
+            assert process.num_threads() <= threads
+            assert process.children() == []
+            assert process.memory_info().rss - memory < 16 * MB
+            answers = await asyncio.gather(*(collect(engine, request([1, 2, 3], 20)) for _ in range(8)))
+            assert all(sum(delta.tokens for delta in answer) == 20 for answer in answers)
+
+    run(work)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep the pages")
+def test_memory_stays_within_the_stated_budget_with_64_clients(tmp_path: Path) -> None:
+    async def work() -> None:
+        folder = tiny_model.install(tmp_path, "mine", context=4096, head_size=256)
+        async with engine_of(folder, slots=16, context_length=4096, kv_bytes=160 * MB) as engine:
+            process = psutil.Process(engine.pid)
+            await collect(engine, request(prompt_of(200, 0), 4))
+            loaded = process.memory_info().rss
+            peak = 0
+
+            async def watch() -> None:
+                nonlocal peak
+                while True:
+                    peak = max(peak, process.memory_info().rss)
+                    await asyncio.sleep(0.002)
+
+            async def client(number: int) -> None:
+                for turn in range(3):
+                    await collect(engine, request(prompt_of(900 + 13 * number + turn, number), 40))
+
+            watching = asyncio.create_task(watch())
+            await asyncio.gather(*(client(number) for number in range(64)))
+            watching.cancel()
+            budget = loaded + engine.kv_bytes
+            assert engine.kv_bytes == pytest.approx(160 * MB, rel=0.01)
+            assert 0.9 * budget <= peak <= 1.1 * budget
+
+    run(work)
+
+
+def test_what_can_never_fit_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    async def work() -> None:
+        folder = tiny_model.install(tmp_path, "mine", context=4096)
+        async with engine_of(folder, context_length=4096, kv_bytes=256 * 1024) as engine:
+            assert engine.context_length == 1024  # 256 bytes a token
+            for prompt, new in ((1024, None), (1000, 25), (10, 1015)):
+                with pytest.raises(InvalidRequest) as refused:
+                    await engine.begin(GenerationRequest(Tokens((1,) * prompt), GREEDY, new))
+                assert refused.value.code == "context_length_exceeded"
+            answer = await collect(engine, request([1] * 1000, 24))
+            assert answer[-1].finish is Finish.LENGTH
+            with pytest.raises(InvalidRequest) as beyond:
+                await engine.begin(GenerationRequest(Tokens((1,)), Sampling(logit_bias={5000: 1.0})))
+            assert beyond.value.param == "logit_bias"
+
+    run(work)
+
+
+def test_beyond_its_queue_an_engine_is_busy_and_choices_count(tmp_path: Path) -> None:
+    async def work() -> None:
+        folder = tiny_model.install(tmp_path, "mine", endless=True, work=2000)
+        async with engine_of(folder, slots=2, queue=2) as engine:
+            held = await engine.begin(request([1], 400))
+            with pytest.raises(EngineBusy):
+                await engine.begin(request([1], 5, choices=4))
+            three = await engine.begin(request([1], 5, choices=3))
+            held.close()
+            finishes = [
+                delta.choice for batch in [one async for one in three.batches()] for delta in batch if delta.finish
+            ]
+            assert sorted(finishes) == [0, 1, 2]
+            with pytest.raises(InvalidRequest) as refused:
+                await engine.begin(request([1], 5, choices=5))
+            assert refused.value.param == "n"
+
+    run(work)
+
+
+def test_a_cancelled_request_frees_its_slot_within_a_step(tmp_path: Path) -> None:
+    async def work() -> None:
+        folder = tiny_model.install(tmp_path, "mine", endless=True, work=3000, context=2048)
+        async with engine_of(folder, slots=1) as engine:
+            first = await engine.begin(request([1], 1500))
+            gaps, last = [], time.monotonic()
+            async for _ in first.batches():
+                gaps.append(time.monotonic() - last)
+                last = time.monotonic()
+                if len(gaps) == 20:
+                    break
+            first.close()
+            began = time.monotonic()
+            state = await engine.inspect()
+            assert (state.running, state.waiting) == (0, 0)
+            assert time.monotonic() - began < 3 * statistics.median(gaps) + 0.05
+
+    run(work)
+
+
+def test_an_idle_worker_leaves_the_processor_alone(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with engine_of(tiny_model.install(tmp_path, "mine", work=2000)) as engine:
+            await collect(engine, request([1] * 100, 50))
+            process = psutil.Process(engine.pid)
+            await asyncio.sleep(0.5)  # threads may spin for a moment
+            before = sum(process.cpu_times()[:2])
+            await asyncio.sleep(3)
+            assert sum(process.cpu_times()[:2]) - before < 0.03
+
+    run(work)
