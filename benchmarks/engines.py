@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -94,9 +95,14 @@ async def _measure(arguments: argparse.Namespace) -> Report:
     workloads = cells.quick() if arguments.quick else cells.full()
     run = Run()
     peers = make_peers(lineup, words, run.failures)
+    task = asyncio.current_task()
+    if sys.platform != "win32" and task is not None:  # engines that are held would never notice that we are gone
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
         await _start(peers, run)
         await _run_rounds(peers, workloads, words, arguments, run)
+    except asyncio.CancelledError:
+        run.failures["all"] = "interrupted; the figures are of the rounds before"
     finally:
         for peer in peers:
             await peer.stop()

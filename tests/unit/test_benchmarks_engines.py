@@ -156,3 +156,27 @@ def test_a_small_run_of_our_own_engine(tmp_path: Path) -> None:
     assert all(row["value"]["low"] > 0 for row in report["rows"] if row["unit"] == "tok/s")
     assert set(report["shares"]) == {"decode after 64", "4 streams"}
     assert "share of the engine's own tokens/s" in done.stdout
+
+
+@pytest.mark.skipif(not HOLDS, reason="no SIGSTOP here")
+def test_a_run_that_is_ended_leaves_no_engine_behind(tmp_path: Path) -> None:
+    tiny_model.install(tmp_path, "tiny", endless=True)
+    options = ["--home", tmp_path, "--model", "tiny", "--peers", "ours,engine", "--quick", "--rounds", "999"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.engines", *map(str, options)],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stderr is not None
+    while "round 2" not in (line := run.stderr.readline()):
+        assert line, "it ended by itself"
+    engines = psutil.Process(run.pid).children(recursive=True)
+    assert len(engines) >= 4  # a daemon, a child, and the worker of each
+    run.terminate()
+    printed, _ = run.communicate(timeout=60)
+    assert "all: interrupted" in printed
+    assert "decode after 64" in printed
+    assert not psutil.wait_procs(engines, timeout=10)[1]
