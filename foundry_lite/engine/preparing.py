@@ -63,7 +63,11 @@ class Preparer:
             prompt=tokens,
             chooser=Chooser(sampling, prompt=tokens, eos_ids=eos_ids, choice=choice, top_logprobs=request.top_logprobs),
             answer=Answer(
-                self._text.detokenizer(), request.stop, parses_tools=parses_tools, spared=sampling.min_tokens
+                self._text.detokenizer(),
+                request.stop,
+                parses_tools=parses_tools,
+                calls_once=not request.tool_choice.is_parallel,
+                spared=sampling.min_tokens,
             ),
             eos_ids=eos_ids,
             max_new_tokens=room,

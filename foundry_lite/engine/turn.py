@@ -22,15 +22,22 @@ class Answer:
     """Tokens in, text out: detokenised, cut at a stop string, tool calls taken out of it.
 
     ``passed`` counts the characters that no stop string can take back any more, ``made`` all of them. Stop strings
-    are not looked for in the first ``spared`` tokens.
+    are not looked for in the first ``spared`` tokens. ``calls_once`` ends it behind its first tool call.
     """
 
     def __init__(
-        self, detokenizer: Detokenizer, stops: tuple[str, ...], *, parses_tools: bool, spared: int = 0
+        self,
+        detokenizer: Detokenizer,
+        stops: tuple[str, ...],
+        *,
+        parses_tools: bool,
+        calls_once: bool = False,
+        spared: int = 0,
     ) -> None:
         self._detokenizer = detokenizer
         self._stops = StopMatcher(stops)
         self._tools = ToolCallParser() if parses_tools else None
+        self._calls_once = calls_once
         self._spared = spared
         self.made = 0
         self.passed = 0
@@ -56,7 +63,7 @@ class Answer:
 
     @property
     def is_stopped(self) -> bool:
-        return self._stops.matched
+        return self._stops.matched or (self._calls_once and self.has_calls)
 
     @property
     def has_calls(self) -> bool:

@@ -1,0 +1,36 @@
+"""The text of one answer: where it ends, and what is taken out of it."""
+
+from __future__ import annotations
+
+from foundry_lite.engine.text import Detokenizer
+from foundry_lite.engine.tools import Parsed
+from foundry_lite.engine.turn import Answer
+from tests.unit.byte_tokenizer import byte_tokenizer
+
+TOKENIZER = byte_tokenizer()
+CALL = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+
+
+def read(answer: Answer, text: str) -> tuple[list[Parsed], int]:
+    """Feed the text until the answer has ended; return what it gave, and how many tokens were left."""
+    tokens = TOKENIZER.encode(text, add_special_tokens=False).ids
+    parsed = []
+    while tokens and not answer.is_stopped:
+        parsed.append(answer.feed(tokens.pop(0)))
+    return [*parsed, answer.flush()], len(tokens)
+
+
+def test_calls_follow_each_other_unless_one_is_enough() -> None:
+    for calls_once, calls in ((False, 2), (True, 1)):
+        answer = Answer(Detokenizer(TOKENIZER), (), parses_tools=True, calls_once=calls_once)
+        parsed, left = read(answer, f"Well. {CALL}\n{CALL}")
+        assert "".join(one.text for one in parsed) == "Well. "
+        assert sum(len(one.calls) for one in parsed) == calls
+        assert (left > 0) == calls_once
+
+
+def test_an_answer_that_calls_nothing_is_not_ended_by_that() -> None:
+    answer = Answer(Detokenizer(TOKENIZER), (), parses_tools=True, calls_once=True)
+    parsed, left = read(answer, "Well. <tool_call>nothing</tool_call> Well.")
+    assert "".join(one.text for one in parsed) == "Well. <tool_call>nothing</tool_call> Well."
+    assert left == 0
