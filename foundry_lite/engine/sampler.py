@@ -122,7 +122,7 @@ def choose(
     if unmasked and all(chooser.is_plain for chooser in choosers) and _all_finite(logits, best):
         return [Choice(token) for token in best]
     with np.errstate(all="ignore"):  # what is too large becomes infinite, and is dealt with
-        each = zip(logits, best, choosers, masks or [None] * len(best), strict=True)
+        each = zip(np.ascontiguousarray(logits, np.float32), best, choosers, masks or [None] * len(best), strict=True)
         rows = [_settle(*row) for row in each]
         return _choices(rows, choosers)
 

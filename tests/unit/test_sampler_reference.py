@@ -99,10 +99,11 @@ def test_the_way_for_large_vocabularies_is_right_for_small_ones_too(
 
 
 def large(kind: str, seed: int) -> NDArray[np.float32]:
-    """Logits of many forms; ``coarse`` has many equals, ``hidden`` its best where a sample of the row looks."""
+    """Logits of many forms; ``coarse`` has many equals, ``hidden`` and ``unseen`` mislead a sample of it."""
     random = np.random.default_rng(seed)
     bell = random.normal(0, 1.5, LARGE)
-    slope = -np.log(np.arange(1, LARGE + 1))
+    place = np.arange(LARGE)
+    slope = -np.log(place + 1)
     forms = {
         "flat": bell,
         "steep": bell * 3,
@@ -111,14 +112,15 @@ def large(kind: str, seed: int) -> NDArray[np.float32]:
         "coarse": np.round(bell * 4) / 4,
         "shifted": bell + 500,
         "low": bell - 500,
-        "hidden": np.where(np.arange(LARGE) % 48 == 0, bell + 9, bell),
+        "hidden": np.where(place % 48 == 0, bell + 9, bell),
+        "unseen": np.where(place % 48 == 0, np.select([place == 0, place == 48], [6.5, 4.0], -20.0), bell),
         "sparse": np.where(random.random(LARGE) < 0.001, bell, -np.inf),
         "equal": np.zeros(LARGE),
     }
     return forms[kind].astype(np.float32)
 
 
-KINDS = ["flat", "steep", "peaked", "in order", "coarse", "shifted", "low", "hidden", "sparse", "equal"]
+KINDS = ["flat", "steep", "peaked", "in order", "coarse", "shifted", "low", "hidden", "unseen", "sparse", "equal"]
 
 
 @pytest.mark.parametrize(
@@ -184,6 +186,35 @@ def test_evenly_spread_numbers_give_each_token_its_share(filters: Filters) -> No
     count = np.bincount(drawn, minlength=len(logits))[order].reshape(100, -1).sum(axis=1) / 4000
     assert np.abs(count - shares[order].reshape(100, -1).sum(axis=1)).max() < 0.004
     assert drawn.count(17) == pytest.approx(4000 * shares[17], abs=1.01)
+
+
+@given(
+    st.lists(st.floats(-9, 9, width=32), min_size=8, max_size=8),
+    st.lists(st.integers(-2, 12), max_size=6),
+    st.lists(st.integers(0, 7), max_size=12),
+    st.dictionaries(st.integers(-1, 9), st.floats(-5, 5), max_size=4),
+    st.tuples(st.floats(-2, 2), st.floats(-2, 2), st.sampled_from([1.0, 0.7, 1.5])),
+)
+def test_penalties_are_what_their_formulas_say(
+    values: list[float],
+    prompt: list[int],
+    said: list[int],
+    bias: dict[int, float],
+    penalties: tuple[float, float, float],
+) -> None:
+    presence, frequency, repetition = penalties
+    sampling = Sampling(1.0, 1.0, 0, 0, 0.0, presence, frequency, repetition, bias)
+    chooser = Chooser(sampling, prompt=prompt)
+    for token in said:
+        chooser.note(token)
+    expected = []
+    for token, value in enumerate(values):
+        biased = value + bias.get(token, 0.0)
+        if token in prompt or token in said:
+            biased = biased * repetition if biased < 0 else biased / repetition
+        expected.append(biased - said.count(token) * frequency - (token in said) * presence)
+    adjusted = chooser.adjust(np.array(values, np.float32), None)
+    assert adjusted.tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def slow_logprobs(logits: NDArray[np.float32]) -> NDArray[np.float64]:
