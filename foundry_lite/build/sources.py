@@ -111,7 +111,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         found = "an adapter" if (folder / "adapter_config.json").is_file() else "no config.json"
         raise NotAModel(
             f"{folder} is no model folder: it has {found}",
-            hint="Give a folder as save_pretrained() writes it; merge an adapter into its base first.",
+            hint="Give a folder as save_pretrained() writes it; for an adapter over its base: --name MODEL@ADAPTER.",
         )
     return _read_json(path)
 

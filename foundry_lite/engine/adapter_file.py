@@ -5,7 +5,7 @@ Source: ``onnxruntime.AdapterFormat`` (a flatbuffer, as ``og.Adapters`` of onnxr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,32 @@ def read(path: Path) -> dict[str, NDArray[np.float32]]:
     if version != _VERSION:
         raise LoadFailed(f"{path.name} has adapter version {version}, this version reads {_VERSION}", hint=_AGAIN)
     return arrays
+
+
+def check(
+    label: str, arrays: Mapping[str, NDArray[np.float32]], inputs: Mapping[str, Sequence[int | str | None]]
+) -> None:
+    """Compare an adapter with the optional inputs of a graph, by name, whose free sizes have names.
+
+    Raises `LoadFailed`: once a graph runs, what does not fit would cost everybody's requests.
+    """
+    for name, array in arrays.items():
+        if name not in inputs:
+            raise LoadFailed(f"{label} adapts {name}, which this model has no place for", hint=_AGAIN)
+        if [size for size in inputs[name] if isinstance(size, int)] != _fixed(inputs[name], array.shape):
+            raise LoadFailed(f"{label}: {name} has the shape {array.shape}, this model needs {tuple(inputs[name])}")
+    ranks: dict[str, int] = {}
+    for name, sizes in inputs.items():
+        given = arrays[name].shape if name in arrays else (1,) * len(sizes)  # the defaults have rank 1
+        for size, actual in zip(sizes, given, strict=True):
+            if isinstance(size, str) and ranks.setdefault(size, actual) != actual:
+                raise LoadFailed(f"{label}: {name} has the rank {actual}, its other half {ranks[size]}", hint=_AGAIN)
+
+
+def _fixed(sizes: Sequence[int | str | None], actual: tuple[int, ...]) -> list[int]:
+    if len(sizes) != len(actual):
+        return []
+    return [there for size, there in zip(sizes, actual, strict=True) if isinstance(size, int)]
 
 
 def write(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:

@@ -126,14 +126,8 @@ class OrtRunner:
     def load_adapter(self, name: str, path: Path) -> None:
         """Load a LoRA adapter; see `Runner.load_adapter`."""
         arrays = adapter_file.read(path)
-        for key, array in arrays.items():
-            shape = self._graph.optional.get(key)
-            if shape is None:
-                raise LoadFailed(f"{path.name} adapts {key}, which this model has no place for")
-            if len(shape) != array.ndim or any(
-                isinstance(n, int) and n != m for n, m in zip(shape, array.shape, strict=True)
-            ):
-                raise LoadFailed(f"{path.name}: {key} has the shape {array.shape}, this model needs {tuple(shape)}")
+        adapter_file.check(path.name, arrays, self._graph.optional)
+        self.unload_adapter(name)  # the bindings of another one of this name hold its memory
         self._adapters[name] = arrays
 
     def unload_adapter(self, name: str) -> None:

@@ -274,3 +274,22 @@ def test_an_adapter_file_survives_being_written_and_damage_is_noticed(tmp_path: 
             adapter_file.read(path)
     with pytest.raises(LoadFailed):
         adapter_file.read(tmp_path / "none")
+
+
+def test_an_adapter_must_fit_the_inputs_of_the_graph() -> None:
+    inputs: dict[str, Any] = {
+        "A": [4, "rank"], "B": ["rank", 6], "other.A": [4, "other"], "other.B": ["other", 6], "logits_from": [1],
+    }  # fmt: skip
+    good = {"A": np.zeros((4, 3), np.float32), "B": np.zeros((3, 6), np.float32)}
+    adapter_file.check("x", good, inputs)
+    adapter_file.check("x", {}, inputs)
+    cases: list[tuple[Arrays, str]] = [
+        ({**good, "C": good["A"]}, "x adapts C, which this model has no place for"),
+        ({**good, "A": np.zeros((5, 3), np.float32)}, r"A has the shape \(5, 3\), this model needs \(4, 'rank'\)"),
+        ({**good, "A": np.zeros((4, 3, 1), np.float32)}, "A has the shape"),
+        ({**good, "A": np.zeros((4, 2), np.float32)}, "B has the rank 3, its other half 2"),
+        ({"B": good["B"]}, "B has the rank 3, its other half 1"),
+    ]
+    for arrays, words in cases:
+        with pytest.raises(LoadFailed, match=words):
+            adapter_file.check("x", arrays, inputs)
