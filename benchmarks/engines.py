@@ -22,7 +22,7 @@ import msgspec
 
 from benchmarks.peers import cells, report
 from benchmarks.peers.cells import Cell, run_cell
-from benchmarks.peers.figures import Figure, spread
+from benchmarks.peers.figures import TOTAL, Figure, Spread, spread
 from benchmarks.peers.lineup import KINDS, Lineup, make_peers
 from benchmarks.peers.peers import Answer, Peer
 from benchmarks.peers.processes import HOLDS, PeerFailed
@@ -56,7 +56,7 @@ def main() -> None:
         sys.exit(f"error: {error}")
     print(report.format_table(result))
     if arguments.save:
-        path = arguments.save / f"{result.date[:10]}-engines-{arguments.model}.json"
+        path = arguments.save / f"{result.date[:10]}-engines-{arguments.model.replace(':', '-')}.json"
         path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
         print(f"saved {path}")
     if not result.rows:
@@ -153,6 +153,7 @@ def _summarise(peers: list[Peer], workloads: tuple[Cell, ...], arguments: argpar
         for peer in peers
         if (values := run.values(cell.name, peer.name, figure))
     ]
+    names = [cell.name for cell in workloads if TOTAL in cell.figures]
     return Report(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=devices.probe_machine().as_dict(),
@@ -164,9 +165,13 @@ def _summarise(peers: list[Peer], workloads: tuple[Cell, ...], arguments: argpar
         is_quick=arguments.quick,
         are_idle_peers_stopped=HOLDS,
         rows=tuple(rows),
-        shares=report.http_shares(rows),
+        shares={name: share for name in names if (share := _share(run, name)) is not None},
         failures=run.failures,
     )
+
+
+def _share(run: Run, workload: str) -> Spread | None:
+    return report.http_share(run.values(workload, "ours", TOTAL), run.values(workload, "engine", TOTAL))
 
 
 def _say(text: str) -> None:

@@ -46,9 +46,9 @@ class Figure:
         return self.unit == "ms"
 
 
-def spread(values: list[float]) -> Spread:
-    """Summarise the rounds, to two decimals."""
-    return Spread(round(statistics.median(values), 2), round(min(values), 2), round(max(values), 2))
+def spread(values: list[float], digits: int = 2) -> Spread:
+    """Summarise the rounds, to so many decimals."""
+    return Spread(round(statistics.median(values), digits), round(min(values), digits), round(max(values), digits))
 
 
 def percentile(values: list[float], share: float) -> float:

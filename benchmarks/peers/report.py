@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from benchmarks.peers.figures import Spread
+from benchmarks.peers.figures import Spread, spread
 
 
 class Row(Struct, frozen=True):
@@ -33,18 +33,18 @@ class Report(Struct, frozen=True):
     is_quick: bool
     are_idle_peers_stopped: bool
     rows: tuple[Row, ...]
-    shares: dict[str, float]
+    shares: dict[str, Spread]
     failures: dict[str, str]
 
 
-def http_shares(rows: Iterable[Row]) -> dict[str, float]:
-    """Return the medians' ratio of total tokens/s through the daemon to those of the engine alone, by workload."""
-    totals = {(row.workload, row.peer): row.value.median for row in rows if row.figure == "total"}
-    return {
-        workload: round(value / totals[workload, "engine"], 4)
-        for (workload, peer), value in totals.items()
-        if peer == "ours" and (workload, "engine") in totals
-    }
+def http_share(through: Sequence[float], alone: Sequence[float]) -> Spread | None:
+    """Return what part of the engine's own tokens/s comes through HTTP, each round compared with itself.
+
+    ``None`` where one of the two has not run in every round of the other.
+    """
+    if not through or len(through) != len(alone):
+        return None
+    return spread([with_http / without for with_http, without in zip(through, alone, strict=True)], digits=4)
 
 
 def format_table(report: Report) -> str:
@@ -54,9 +54,9 @@ def format_table(report: Report) -> str:
     for group in _groups(report.rows):
         lines += ["", f"{group[0].workload}: {group[0].figure}, {group[0].unit}"]
         lines += [_format_row(row, group[0]) for row in group]
-    if report.shares:
+    if shares := report.shares:
         lines += ["", "share of the engine's own tokens/s that arrives through HTTP"]
-        lines += [f"  {workload:<30} {share:8.1%}" for workload, share in report.shares.items()]
+        lines += [f"  {name:<24} {one.median:10.1%} ({one.low:.1%}-{one.high:.1%})" for name, one in shares.items()]
     lines += [""] + [f"failed: {peer}: {why}" for peer, why in report.failures.items()]
     lines += [f"{name} {version}" for name, version in report.versions.items()]
     idle = "stopped by SIGSTOP" if report.are_idle_peers_stopped else "left running"

@@ -18,7 +18,7 @@ from benchmarks.peers.figures import DECODE, GAP_P50, GAP_P95, PREFILL, TOTAL, T
 from benchmarks.peers.peers import Answer, _chat_arrivals
 from benchmarks.peers.processes import HOLDS, PeerFailed, Process
 from benchmarks.peers.prompts import Words
-from benchmarks.peers.report import Row, http_shares
+from benchmarks.peers.report import http_share
 from benchmarks.peers.streaming import _decode
 from benchmarks.random_model import SHAPES, _tokenizer
 from tests import tiny_model
@@ -84,12 +84,10 @@ def test_a_word_is_a_token(tmp_path: Path) -> None:
     assert len(set(prompt.ids)) > 10
 
 
-def test_the_share_of_http_compares_medians() -> None:
-    rows = [
-        Row("4 streams", "total", "tok/s", peer, Spread(value, value, value), 1)
-        for peer, value in (("engine", 100.0), ("ours", 98.0), ("llama", 50.0))
-    ]
-    assert http_shares(rows) == {"4 streams": 0.98}
+def test_the_share_of_http_compares_each_round_with_itself() -> None:
+    assert http_share([98.0, 40.0, 100.0], [100.0, 50.0, 100.0]) == Spread(0.98, 0.8, 1.0)
+    assert http_share([98.0], [100.0, 50.0]) is None
+    assert http_share([], []) is None
 
 
 @pytest.mark.skipif(not HOLDS, reason="no SIGSTOP here")
