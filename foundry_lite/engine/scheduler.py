@@ -104,8 +104,6 @@ class Scheduler:
         """Run one chunk of the prompt; the last one gives the first token."""
         chunk = self._next_chunk(turn)
         is_last = turn.prefilled + len(chunk) == len(turn.prompt)
-        if is_last and turn.constraint is not None:
-            turn.constraint.prepare()
         began = time.monotonic()
         logits = self._runner.prefill(turn.slot, chunk)
         seconds = time.monotonic() - began
@@ -133,9 +131,6 @@ class Scheduler:
         turns = list(self._running)
         if len(turns) == 1 and (guess := self._guess(turns[0])):
             return self._verify(turns[0], guess)
-        for turn in turns:
-            if turn.constraint is not None:
-                turn.constraint.prepare()
         began = time.monotonic()
         logits = self._runner.decode([turn.slot for turn in turns], [turn.last_token for turn in turns])
         self._pace.note_decode(time.monotonic() - began)
