@@ -1,0 +1,285 @@
+"""Answers of a demanded form: which tokens may come next, by llguidance.
+
+A grammar is compiled once, on the intake thread, and kept for the next requests; each answer has a `Constraint` of its
+own. Whoever may send requests may send a hostile grammar, so texts, parsers and time are bounded. Limits that the
+library sets itself do not cover all of it (its recursion overflows the stack, its arithmetic has no fuel), which is why
+compiling has a thread of its own, with a deadline and a large stack.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from foundry_lite.engine.schema import check_embedded, read_schema
+from foundry_lite.engine.tool_grammar import Tags, write_grammar
+from foundry_lite.errors import EngineBusy, InvalidRequest
+from foundry_lite.generation import Grammar, GrammarKind, Tool, ToolChoice, ToolMode
+
+# One blank, or one line end with indentation: JSON as everybody writes it, and no endless white space.
+_JSON_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": r" |\n {0,20}"}
+
+_SCHEMA_SIZE = 64 << 10  # bytes of UTF-8
+_GRAMMAR_SIZE = 16 << 10  # 64 KiB of rules that refer to each other take 11 s for one mask
+_STACK = 64 << 20  # 64 KiB of $refs to $refs overflow 8 MiB; only what is touched takes memory
+_DEADLINE = 2.0  # seconds
+_KEPT = 32  # compiled grammars
+_WEAR = 0.5  # seconds of masks after which a grammar is compiled anew: some 13 MB of states at worst
+
+_LIMITS: dict[str, Any] = {
+    "max_items_in_row": 1_000,  # 250 optional properties; the work of ambiguous grammars grows with its square
+    "step_max_items": 10_000,
+    "step_lexer_fuel": 100_000,  # 7 ms, by the library's own figure
+    "verbose_errors": False,  # they would quote the answer
+}
+
+
+_REASON = 240  # characters of a message that is the library's
+_PLAIN = (
+    (r"Resource '([^']*)' is not present", r"'\1' cannot be followed: a schema may refer only to parts of itself"),
+    (r"oneOf constraints are not supported", "oneOf works only where no two branches can both fit; use anyOf"),
+    (
+        r"Current row has|Too many items|schema too large",
+        "it is too ambiguous, or has too many alternatives or optional properties",
+    ),
+    (r"too many (?:states|expressions)|fuel exhausted|too big|lexer precomputation", "it is too complex"),
+    (r"regex parse error.*error: ([^\n]*)", r"invalid regex: \1"),
+    (r"Unable to determine if regex is empty", "a pattern, format and length together are too complex"),
+    (r"NoExtensionBias", "nothing can ever satisfy it"),
+)
+
+
+class _Compiled:
+    """A grammar ready to be copied. Copies share the states of its automata, which are never given back."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self.matcher = matcher
+        self.seconds = 0.0  # that masks have taken; new states cost time, so this bounds them
+
+    @property
+    def is_worn(self) -> bool:
+        return self.seconds > _WEAR
+
+
+class Constraint:
+    """What the rest of one answer must look like. ``param`` is the request field that errors name."""
+
+    def __init__(self, compiled: _Compiled, vocabulary: int, width: int, param: str) -> None:
+        self.param = param
+        self._compiled = compiled
+        self._matcher = compiled.matcher.deep_copy()
+        self._vocabulary = vocabulary
+        self._words = np.zeros(-(-width // 32), np.int32)
+
+    def copy(self) -> Constraint:
+        """Return a constraint for another answer, which has not begun."""
+        return Constraint(self._compiled, self._vocabulary, 32 * len(self._words), self.param)
+
+    def mask(self) -> NDArray[np.int32]:
+        """Compute which tokens may come next: bit i of word w is token 32 w + i. Valid until the next call.
+
+        Computed when it is asked for: a second thread that did it while the model runs made every step slower, on two
+        cores (docs/grammars.md).
+        """
+        began = time.monotonic()
+        self._matcher.unsafe_compute_mask_ptr(self._words.ctypes.data, self._words.nbytes)
+        self._compiled.seconds += time.monotonic() - began
+        if self._matcher.is_error():  # perhaps of what all copies share
+            self._compiled.seconds = math.inf
+        return self._words[: -(-self._vocabulary // 32)]
+
+    def take(self, token: int) -> None:
+        """Go on behind ``token``, which the mask allowed."""
+        self._matcher.consume_token(token)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing may follow but the end."""
+        return self._matcher.is_stopped() and not self._matcher.is_error()
+
+    @property
+    def error(self) -> str | None:
+        """Why this answer cannot go on, or ``None``."""
+        return _reason(self._matcher.get_error()) if self._matcher.is_error() else None
+
+
+class GrammarCompiler:
+    """Compiles the grammars of one model. Not thread-safe: `compile` and `compile_tools` belong to the intake thread.
+
+    ``vocabulary`` is the width of the logits. The tokenizer is read when the first grammar comes: 0.6 to 1 s and some
+    100 MB with 150,000 tokens, during which the interpreter lock is held.
+    """
+
+    def __init__(self, folder: Path, vocabulary: int, eos_ids: frozenset[int]) -> None:
+        self._path = folder / "tokenizer.json"
+        self._vocabulary = vocabulary
+        self._eos_ids = sorted(eos_ids)
+        self._kept: OrderedDict[str, _Compiled] = OrderedDict()
+        self._abandoned: threading.Thread | None = None
+
+    def compile(self, grammar: Grammar) -> Constraint:
+        """Return the constraint of one answer.
+
+        Raises `InvalidRequest` for what cannot be enforced or is too complex, and `EngineBusy` while a grammar that
+        took too long still occupies a core.
+        """
+        return self._constraint(_source(grammar), grammar.param)
+
+    def compile_tools(self, tools: tuple[Tool, ...], choice: ToolChoice) -> Constraint | None:
+        """Return what makes an answer consist of tool calls, or ``None`` where it need not. Raises as `compile`."""
+        if choice.mode is not ToolMode.REQUIRED:
+            return None
+        text = write_grammar(tools, choice, self._tags, _JSON_OPTIONS)
+        _check_size(text, _SCHEMA_SIZE, "tools")
+        return self._constraint(_lark_source(text), "tools")
+
+    def _constraint(self, source: str, param: str) -> Constraint:
+        compiled = self._kept.get(source)
+        if compiled is None or compiled.is_worn:
+            compiled = self._compile(source, param)
+        self._kept[source] = compiled
+        self._kept.move_to_end(source)
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return Constraint(compiled, self._vocabulary, self._tokenizer.vocab_size, param)
+
+    def _compile(self, source: str, param: str) -> _Compiled:
+        """Compile and compute a first mask, which shows what compiling leaves for later."""
+        tokenizer = self._tokenizer
+        if self._abandoned is not None and self._abandoned.is_alive():
+            reason = "a grammar that took too long is still being given up"
+            raise EngineBusy(reason, retry_after=5, hint="Try again, or use a simpler grammar.")
+        matchers: list[LLMatcher] = []
+
+        def build() -> None:
+            matcher = LLMatcher(tokenizer, source, log_level=0, limits=LLParserLimits(**_LIMITS))
+            matcher.compute_bitmask()
+            matchers.append(matcher)
+
+        self._abandoned = _run(build, _DEADLINE)
+        if self._abandoned is not None:
+            raise _refusal(f"the grammar is too complex: it did not compile within {_DEADLINE:g} s", param)
+        if not matchers:
+            raise _failure("the library failed", param)
+        _refuse_flaws(matchers[0], param)
+        return _Compiled(matchers[0])
+
+    @cached_property
+    def _tokenizer(self) -> LLTokenizer:
+        text = self._path.read_text(encoding="utf-8")
+        eos_ids = self._eos_ids or None
+        try:
+            try:
+                return LLTokenizer(text, n_vocab=self._vocabulary, eos_token=eos_ids)
+            except ValueError as error:
+                if "vocab size too small" not in str(error):
+                    raise
+                return LLTokenizer(text, eos_token=eos_ids)  # Gemma 3 has a token more than logits
+        except ValueError as error:
+            reason = f"answers of this model cannot be held to a form, because of its tokenizer: {error}"
+            raise InvalidRequest(reason[:_REASON], code="invalid_grammar") from error
+
+    @cached_property
+    def _tags(self) -> Tags:
+        """A tag that is a token must be written as one: as text it could not be matched (llguidance 1.9.1)."""
+        added = msgspec.json.decode(self._path.read_bytes(), type=_TokenizerFile).added_tokens
+        ids = {token.content: token.id for token in added}
+        opening, closing = (f"<[{ids[tag]}]>" if tag in ids else f'"{tag}"' for tag in ("<tool_call>", "</tool_call>"))
+        return Tags(opening, closing)
+
+
+class _AddedToken(Struct):
+    id: int
+    content: str
+
+
+class _TokenizerFile(Struct):
+    added_tokens: list[_AddedToken] = []
+
+
+def _run(work: Callable[[], None], seconds: float) -> threading.Thread | None:
+    """Run ``work`` in a thread with a large stack; return the thread if it has not ended in time."""
+    usual = threading.stack_size(_STACK)
+    try:
+        thread = threading.Thread(target=work, name="grammar", daemon=True)
+        thread.start()
+    finally:
+        threading.stack_size(usual)
+    thread.join(seconds)
+    return thread if thread.is_alive() else None
+
+
+def _source(grammar: Grammar) -> str:
+    """Return a grammar in the library's own form. Raises `InvalidRequest`."""
+    text, param = grammar.text, grammar.param
+    match grammar.kind:
+        case GrammarKind.JSON_OBJECT:
+            return _schema_source('{"type": "object"}', param)
+        case GrammarKind.JSON_SCHEMA:
+            _check_size(text, _SCHEMA_SIZE, param)
+            return _schema_source(text if read_schema(text, param) else "{}", param)
+        case GrammarKind.REGEX:
+            _check_size(text, _GRAMMAR_SIZE, param)
+            return str(LLMatcher.grammar_from_regex(text))
+        case GrammarKind.LARK:
+            _check_size(text, _GRAMMAR_SIZE, param)
+            check_embedded(text, param)
+            return _lark_source(text)
+
+
+def _schema_source(text: str, param: str) -> str:
+    try:
+        return str(LLMatcher.grammar_from_json_schema(text, overrides=_JSON_OPTIONS))
+    except ValueError as error:
+        raise _failure(str(error), param) from error
+
+
+def _lark_source(text: str) -> str:
+    """Wrap a Lark grammar: bare, the library would take one that is JSON for its own form, with schemas unchecked."""
+    return json.dumps({"grammars": [{"lark_grammar": text}]})
+
+
+def _check_size(text: str, limit: int, param: str) -> None:
+    size = len(text.encode(errors="replace"))
+    if size > limit:
+        raise _refusal(f"the grammar has {size} bytes; it may have {limit}", param)
+
+
+def _refuse_flaws(matcher: LLMatcher, param: str) -> None:
+    """Raise `InvalidRequest` when the library failed, or would have passed over a part."""
+    if matcher.is_error():
+        raise _failure(matcher.get_error(), param)
+    warnings = matcher.get_grammar_warnings()
+    if warnings:
+        raise _failure(warnings[0], param)
+
+
+def _reason(error: str) -> str:
+    """Return what of the library's message helps a caller: not its state, and not the caller's own grammar."""
+    error = re.split(r"<state>|<non-verbose/>|\n\s*\d+ \|", error, maxsplit=1)[0]
+    for pattern, plain in _PLAIN:
+        if found := re.search(pattern, error, re.DOTALL):
+            return found.expand(plain)
+    return " ".join(error.split())[:_REASON]
+
+
+def _failure(error: str, param: str) -> InvalidRequest:
+    return _refusal(f"the grammar cannot be compiled: {_reason(error)}", param)
+
+
+def _refusal(message: str, param: str) -> InvalidRequest:
+    return InvalidRequest(message, param, "invalid_grammar")
