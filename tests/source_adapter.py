@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ def write(source: Path, folder: Path, *, seed: int = 1, targets: tuple[str, ...]
 
     torch.manual_seed(seed)
     base = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-    model = get_peft_model(base, LoraConfig(target_modules=list(targets), task_type="CAUSAL_LM", **config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a name that this will lose
+        model = get_peft_model(base, LoraConfig(target_modules=list(targets), task_type="CAUSAL_LM", **config))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
@@ -33,6 +36,8 @@ def merged_logits(source: Path, adapter: Path | None, tokens: list[int]) -> Any:
 
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     if adapter is not None:
-        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     with torch.inference_mode():
         return model(torch.tensor([tokens])).logits[0].numpy()

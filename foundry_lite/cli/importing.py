@@ -25,8 +25,8 @@ from foundry_lite.store.store import Artifact, Store
 
 def import_(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A Hugging Face model folder.")],
-    name: Annotated[str, typer.Option("--name", help="What the model is called here.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A Hugging Face model folder, or an adapter's.")],
+    name: Annotated[str, typer.Option("--name", help="What it is called here; MODEL@ADAPTER for an adapter.")],
     precision: Annotated[Precision, typer.Option("--precision", help="Number format of the weights.")] = Precision.INT4,
     block_size: Annotated[
         int | None,
