@@ -59,6 +59,11 @@ async def derive(exported: Path, targets: Mapping[Path, Recipe], scratch: Path) 
     await run_python(["-m", "foundry_lite.build.graph", str(exported), str(jobs)], scratch, "quantize")
 
 
+async def make_adaptable(target: Path, scratch: Path) -> None:
+    """Give the graph in ``target`` places for LoRA adapters."""
+    await run_python(["-m", "foundry_lite.build.lora", str(target)], scratch, "lora")
+
+
 async def add_companion(exported: Path, target: Path, scratch: Path) -> None:
     """Put the graph that computes prompts beside the one in ``target``."""
     await run_python(["-m", "foundry_lite.build.prefill", str(exported), str(target)], scratch, "companion")

@@ -1,4 +1,6 @@
-"""Make a built model adaptable: beside each linear layer, ``y += (x A) B`` with A and B as inputs that have defaults.
+"""Make a built model adaptable: beside each linear layer, ``y += (x A) B``, A and B being inputs that have defaults.
+
+Run by `export` as a subprocess:
 
     python -m foundry_lite.build.lora MODEL_FOLDER
 
@@ -15,7 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from foundry_lite.build.export import run_python
+import onnx
+from onnx import TensorProto, helper
+
 from foundry_lite.build.places import Part, Place, Places, write_places
 from foundry_lite.errors import BuildFailed
 
@@ -23,15 +27,8 @@ _NODE = re.compile(r"/model/layers\.(\d+)/(?:attn|mlp)/(\w+_proj)/MatMul\w*")
 _MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-async def make_adaptable(target: Path, scratch: Path) -> None:
-    """Change the graph in the built model folder ``target`` in place. Raises `BuildFailed`."""
-    await run_python(["-m", "foundry_lite.build.lora", str(target)], scratch, "lora")
-
-
 def main() -> None:
     """Change one model folder."""
-    import onnx
-
     folder = Path(sys.argv[1])
     decoder = json.loads((folder / "genai_config.json").read_bytes())["model"]["decoder"]
     path = folder / decoder["filename"]
@@ -75,8 +72,6 @@ def _place(layer: int, name: str, node: Any, graph: Any, widths: dict[str, int])
 
 
 def _weight_shape(node: Any, graph: Any) -> tuple[int, int]:
-    from onnx import TensorProto
-
     weight = next(one for one in graph.initializer if one.name == node.input[2 if node.op_type == "MatMulNBits" else 1])
     if weight.data_type != TensorProto.FLOAT:
         raise BuildFailed(f"{node.name} does not compute in float32; adapters need that")
@@ -102,8 +97,6 @@ def _end(graph: Any, node: Any) -> str:
 
 def _insert(graph: Any, beside: dict[str, Place], inputs: dict[str, str]) -> None:
     """Add ``(x A) B`` to each output in ``beside``; the sum takes the output's name, so whoever reads it reads on."""
-    from onnx import TensorProto, helper
-
     nodes = []
     for node in graph.node:
         nodes.append(node)

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from foundry_lite import __version__
-from foundry_lite.build import export, lora, quality, sources
+from foundry_lite.build import export, quality, sources
 from foundry_lite.build.quality import Loss, Reference
 from foundry_lite.build.sources import HfFolder
 from foundry_lite.catalog.card import Card, Evidence, format_card
@@ -116,7 +116,7 @@ async def _build_in(staging: Path, order: Order, source: HfFolder, step: Callabl
         await export.derive(exported, candidates, staging)
         for folder, recipe in candidates.items():
             if recipe.adapters:
-                await lora.make_adaptable(folder, staging)
+                await export.make_adaptable(folder, staging)
     with step("check", "what the source says, by transformers in float32"):
         references = await quality.ask_source(linked, staging)
     trial = await _choose([Trial(folder, one) for folder, one in candidates.items()], references, step)

@@ -13,7 +13,7 @@ import numpy as np
 import openai
 import pytest
 
-from foundry_lite.build import export, lora
+from foundry_lite.build import export
 from foundry_lite.build.adapters import fit, read_adapter
 from foundry_lite.build.places import read_places
 from foundry_lite.catalog.recipe import Precision, recipe_for
@@ -140,7 +140,7 @@ async def derive(source: Path, scratch: Path, precision: Precision) -> tuple[Pat
     recipe = recipe_for(precision, 32)
     plain, adaptable = scratch / f"{precision}-plain", scratch / f"{precision}-adaptable"
     await export.derive(exported, {plain: recipe, adaptable: recipe}, scratch)
-    await lora.make_adaptable(adaptable, scratch)
+    await export.make_adaptable(adaptable, scratch)
     await export.add_companion(exported, adaptable, scratch)
     return plain, adaptable
 
