@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from foundry_lite.build import export
-from foundry_lite.build.adapters import fit, read_adapter
+from foundry_lite.build.adapters import fit, install, read_adapter
 from foundry_lite.build.places import read_places
 from foundry_lite.catalog.recipe import Precision, recipe_for
 from foundry_lite.catalog.reference import parse_reference
@@ -204,6 +204,21 @@ def test_an_adapter_is_added_replaced_and_removed_while_its_base_stays_loaded(
     eventually(lambda: "new" not in (daemon.worker("mine") or {})["adapters"])
     assert (answer(client, "mine"), answer(client, "mine@x")) == (base, wanted)
     assert (daemon.worker("mine") or {})["pid"] == pid
+
+
+def test_a_running_answer_ends_with_the_adapter_it_began_with(daemon: Daemon, home: Path, sources: Path) -> None:
+    store, ref = Store(home), parse_reference("mine@swap")
+    install(sources / "x", ref, store, replace=False)
+    told: dict[str, Any] = {"messages": HI, "temperature": 0, "max_tokens": 900, "extra_body": {"ignore_eos": True}}
+    client = daemon.client()
+    whole = client.chat.completions.create(model="mine@swap", **told).choices[0].message.content
+    stream = client.chat.completions.create(model="mine@swap", stream=True, **told)
+    text = next(stream).choices[0].delta.content or ""
+    install(sources / "z", ref, store, replace=True)
+    other = client.chat.completions.create(model="mine@swap", **told).choices[0].message.content
+    text += "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+    assert text == whole != other
+    run(home, "rm", "mine@swap", "--yes")
 
 
 def test_a_damaged_adapter_fails_its_own_requests_only(daemon: Daemon, home: Path, sources: Path) -> None:
