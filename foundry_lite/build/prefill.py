@@ -39,7 +39,11 @@ _CONSTANTS = {
 
 def main() -> None:
     """Make the companion."""
-    source, target = (Path(argument) for argument in sys.argv[1:3])
+    add(*(Path(argument) for argument in sys.argv[1:3]))
+
+
+def add(source: Path, target: Path) -> None:
+    """Write the companion of ``target``'s graph, with the weights of the float32 export ``source``."""
     weights = _float_weights(source)
     model = onnx.load(target / "model.onnx", load_external_data=False)
     with WeightWriter(target / f"{COMPANION}.data") as writer:
@@ -72,8 +76,8 @@ class _Rewriter:
     def run(self) -> None:
         """Rewrite every product whose float weight is known."""
         new = {node.name: self._multiply(node) for node in self._graph.node if _plain_name(node) in self._weights}
-        first = self._graph.node[0].name
-        new[first] = [*self._count_tokens(), *new.get(first, [self._graph.node[0]])]
+        for number, node in enumerate(self._count_tokens()):
+            self._graph.node.insert(number, node)
         replace(self._graph, new)
         wanted = {name for node in self._graph.node for name in node.input}
         self._graph.initializer.extend(one for one in self._added if one.name in wanted)

@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from foundry_lite.catalog.recipe import Precision
+from foundry_lite.engine.ort_runner import OrtRunner
 from foundry_lite.store.store import Store
 from tests import source_model
 from tests.support import COMMAND, cli, environment, eventually
@@ -105,6 +107,44 @@ def test_quantized_imports_have_the_bits_and_blocks_they_were_asked_for(
     assert seen == {("bits", 4 if precision == "int4" else 8), ("block_size", block)}
     logits = next(one for one in graph.output if one.name == "logits")
     assert logits.type.tensor_type.shape.dim[1].dim_value == 1
+
+
+def test_without_a_block_size_the_fastest_that_loses_little_is_taken_and_the_card_tells_of_both(tmp_path: Path) -> None:
+    source = source_model.write(tmp_path / "source", "Qwen2", hidden_size=128, intermediate_size=256)
+    flags = ("--precision", "int8", "--fast-prefill", "--adapters", "--reproducible", "--json")
+    result = cli(tmp_path / "home", "import", str(source), "--name", "q", *flags)
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert answer["model"] == "q:cpu-int8-b128-fp-lora"
+    checks = {one["name"]: one for one in answer["checks"]}
+    assert checks.keys() == {"top1_agreement", "kl_mean", "top1_agreement.fast_prefill", "kl_mean.fast_prefill"}
+    assert 0 < checks["kl_mean"]["value"] < 0.1
+    assert 400 < checks["kl_mean.fast_prefill"]["samples"] < checks["kl_mean"]["samples"]
+    assert "4/6 check     cpu-int8-fp-lora: top1_agreement" in result.stderr
+    artifact = next(one for one in Store(tmp_path / "home").scan().artifacts if not one.is_embedded)
+    card = artifact.card()
+    assert card.defaults.reproducible
+    figures = {one.metric: one for one in card.evidence}
+    assert figures["kl_mean"].value == checks["kl_mean"]["value"]
+    assert 0 < figures["kl_mean.cpu-int8-fp-lora"].value < 0.1
+    assert figures["kl_mean"].unit == "nats"
+    runner = OrtRunner(artifact.folder, threads=1, slots=1, context_length=64)
+    with_companion = runner.prefill(0, range(100, 130)).copy()
+    (artifact.folder / "prefill.onnx").unlink()
+    plain = OrtRunner(artifact.folder, threads=1, slots=1, context_length=64).prefill(0, range(100, 130))
+    assert with_companion == pytest.approx(plain, abs=0.2 * float(np.abs(plain).max()))
+    assert not np.array_equal(with_companion, plain)
+
+
+def test_several_positions_can_be_verified_at_once(imported: Path) -> None:
+    artifact = next(one for one in Store(imported).scan().artifacts if not one.is_embedded)
+    runner = OrtRunner(artifact.folder, threads=1, slots=2, context_length=64)
+    assert runner.can_verify
+    runner.prefill(0, range(100, 120))
+    runner.prefill(1, range(100, 120))
+    at_once = runner.verify(0, [7, 8, 9])
+    one_by_one = [runner.prefill(1, [token]) for token in (7, 8, 9)]
+    assert at_once == pytest.approx(np.stack(one_by_one), abs=1e-4)
 
 
 def test_an_import_leaves_nothing_outside_its_own_folders(tmp_path: Path, source: Path) -> None:
