@@ -23,6 +23,7 @@ TABLE: list[tuple[FoundryError, int, str, str | None, int]] = [
     (errors.NameTaken("m"), 409, REQUEST, "name_taken", 4),
     (errors.NotAModel("m"), 422, REQUEST, "not_a_model", 5),
     (errors.UnsupportedArchitecture("m"), 422, REQUEST, "unsupported_architecture", 5),
+    (errors.UnsupportedAdapter("m"), 422, REQUEST, "unsupported_adapter", 5),
     (errors.DamagedWeights("m"), 422, REQUEST, "damaged_weights", 5),
     (errors.PickledWeights("m"), 422, REQUEST, "pickled_weights", 5),
     (errors.RemoteCode("m"), 422, REQUEST, "remote_code", 5),
