@@ -107,7 +107,8 @@ class Scheduler:
         began = time.monotonic()
         logits = self._runner.prefill(turn.slot, chunk)
         seconds = time.monotonic() - began
-        self._pace.note_chunk(len(chunk), seconds)
+        if self._running:
+            self._pace.note_chunk(len(chunk), seconds)
         turn.clock.prefill += seconds
         self._slots.note(turn, chunk, steady=True)
         turn.prefilled += len(chunk)
@@ -123,7 +124,7 @@ class Scheduler:
             return left
         if self._is_reproducible:
             return left[:STEADY_CHUNK]
-        size = self._pace.chunk() if self._running else CHUNK
+        size = self._pace.chunk if self._running else CHUNK
         # A token on its own is computed by other kernels than several: no prompt is cut so that one is left over.
         return left[: size + (len(left) == size + 1)]
 

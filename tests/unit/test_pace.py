@@ -12,7 +12,7 @@ def paced(decode: float, per_token: float, fixed: float) -> list[int]:
     pace = Pace()
     sizes = []
     for _ in range(60):
-        size = pace.chunk()
+        size = pace.chunk
         sizes.append(size)
         pace.note_chunk(size, fixed + size * per_token)
         pace.note_decode(decode)
@@ -20,7 +20,7 @@ def paced(decode: float, per_token: float, fixed: float) -> list[int]:
 
 
 def test_nothing_is_known_at_first() -> None:
-    assert Pace().chunk() == CHUNK
+    assert Pace().chunk == CHUNK
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,21 @@ def test_nothing_is_known_at_first() -> None:
     [(0.012, 0.003, 0.008), (0.060, 0.003, 0.008), (0.060, 0.003, 0.040), (0.2, 0.01, 0.1)],
 )
 def test_a_chunk_settles_at_what_one_and_a_half_steps_hold(decode: float, per_token: float, fixed: float) -> None:
-    sizes = paced(decode, per_token, fixed)
-    settled = sizes[-20:]
+    settled = paced(decode, per_token, fixed)[-20:]
     most = max(fixed + size * per_token for size in settled)
     assert most <= 2 * decode or set(settled) == {4}
+    more = fixed + 2 * max(settled) * per_token
+    assert more > 0.6 * 1.5 * decode  # it is not smaller than it need be
+
+
+def test_one_slow_chunk_is_forgotten() -> None:
+    pace = Pace()
+    pace.note_decode(0.06)
+    pace.note_chunk(CHUNK, 5.0)
+    assert pace.chunk < 8
+    for _ in range(10):
+        pace.note_chunk(pace.chunk, 0.01)
+    assert pace.chunk == CHUNK
 
 
 def test_when_chunks_are_cheap_they_are_whole() -> None:
