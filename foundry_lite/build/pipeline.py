@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -65,6 +66,7 @@ class StepReport:
 
 
 Report = Callable[[StepReport], None]
+Begin: TypeAlias = "Callable[[str, str], _Step]"
 
 
 async def build(order: Order, store: Store, report: Report) -> Artifact:
@@ -74,7 +76,7 @@ async def build(order: Order, store: Store, report: Report) -> Artifact:
     """
     if store.holds(order.name) and not order.replaces:
         raise name_taken(order.name)
-    step = partial(_Step, report)
+    step = begin_steps(report)
     with step("inspect", str(order.path)) as now:
         source = sources.inspect(order.path)
         export.require_toolchain()
@@ -104,7 +106,7 @@ class Trial:
     others: dict[str, Loss] = field(default_factory=dict)
 
 
-async def _build_in(staging: Path, order: Order, source: HfFolder, step: Callable[[str, str], _Step]) -> Recipe:
+async def _build_in(staging: Path, order: Order, source: HfFolder, step: Begin) -> Recipe:
     """Leave one variant in ``staging/<name>/<variant>``; return its recipe."""
     recipes = (*order.faster, order.recipe)
     _require_room(staging, source, recipes)
@@ -119,7 +121,7 @@ async def _build_in(staging: Path, order: Order, source: HfFolder, step: Callabl
                 await export.make_adaptable(folder, staging)
     with step("check", "what the source says, by transformers in float32"):
         references = await quality.ask_source(linked, staging)
-    trial = await _choose([Trial(folder, one) for folder, one in candidates.items()], references, step)
+    trial = await choose([Trial(folder, one) for folder, one in candidates.items()], references, step)
     if trial.recipe.fast_prefill:
         await _add_companion(trial, exported, references, staging, step)
     target = staging / order.name / trial.recipe.variant
@@ -132,15 +134,22 @@ async def _build_in(staging: Path, order: Order, source: HfFolder, step: Callabl
     return trial.recipe
 
 
-async def _choose(trials: list[Trial], references: tuple[Reference, ...], step: Callable[[str, str], _Step]) -> Trial:
+def begin_steps(report: Report) -> Begin:
+    """Return what begins a step, by its name and detail, and tells ``report`` of it."""
+    return partial(_Step, report)
+
+
+async def choose(trials: list[Trial], references: tuple[Reference, ...], step: Begin) -> Trial:
     """Take the first candidate that loses little more than the last."""
     losses = {}
     for trial in trials:
         with step("check", f"{trial.recipe.variant} against transformers in float32") as now:
             losses[trial.recipe.variant] = loss = (await quality.score(trial.folder, references)).loss()
             now.detail = f"{trial.recipe.variant}: {loss}"
+    precision = trials[-1].recipe.precision
     surest = losses[trials[-1].recipe.variant]
-    chosen = next(one for one in trials if quality.is_tolerable(losses[one.recipe.variant], surest))
+    good = (one for one in trials[:-1] if quality.is_tolerable(losses[one.recipe.variant], surest))
+    chosen = next((one for one in good if quality.is_sound(losses[one.recipe.variant], precision)), trials[-1])
     loss = losses.pop(chosen.recipe.variant)
     chosen.checks = quality.check_fidelity(loss, chosen.recipe.precision)
     chosen.others = losses
@@ -152,7 +161,7 @@ async def _add_companion(
     exported: Path,
     references: tuple[Reference, ...],
     scratch: Path,
-    step: Callable[[str, str], _Step],
+    step: Begin,
 ) -> None:
     """Add the graph that computes prompts, and compare: the prompts with it and without, the rest decoded."""
     with step("check", f"{trial.recipe.variant}, prompts in W8A8") as now:
@@ -174,15 +183,16 @@ def _describe(target: Path, order: Order, source: HfFolder, record: Source, tria
         recipe=trial.recipe,
         license=source.license,
         defaults=msgspec.structs.replace(source.defaults, reproducible=order.reproducible),
-        evidence=_evidence(trial, _command(source.folder.name, order, trial.recipe), versions),
+        evidence=_evidence(trial, command_of(source.folder.name, order), versions),
     )
     (target / "card.toml").write_text(format_card(card), encoding="utf-8")
     manifest = new_manifest(target, order.name, record, trial.recipe, versions=versions, checks=trial.checks)
     write_manifest(target, manifest)
 
 
-def _command(folder: str, order: Order, recipe: Recipe) -> str:
+def command_of(folder: str, order: Order) -> str:
     """Return the command that does the same import again."""
+    recipe = order.recipe
     words = [f"foundry-lite import {folder} --name {order.name} --precision {recipe.precision}"]
     words += [f"--block-size {recipe.block_size}"] * (recipe.block_size is not None and not order.faster)
     words += ["--fast-prefill"] * recipe.fast_prefill + ["--adapters"] * recipe.adapters

@@ -115,13 +115,18 @@ async def score(built: Path, references: tuple[Reference, ...], *, prefills: boo
 def check_fidelity(loss: Loss, precision: Precision) -> tuple[Check, ...]:
     """Return what is recorded of an installed model. Raises `CheckFailed` when it is not the source's any more."""
     least, most = LEAST_TOP1[precision], MOST_KL[precision]
-    if not (loss.top1 >= least and loss.kl <= most):
+    if not is_sound(loss, precision):
         raise CheckFailed(
             f"the converted model predicts the source's next token at {loss.top1:.1%} of {loss.positions} positions "
             f"and diverges by {loss.kl:.3g} nats, where {least:.0%} and {most:g} are needed: the conversion went wrong",
             hint="Try --precision fp32 to see whether it is the quantization, and report the model's family.",
         )
     return _checks(loss, least, most)
+
+
+def is_sound(loss: Loss, precision: Precision) -> bool:
+    """Say whether the loss is within what quantization can explain."""
+    return loss.top1 >= LEAST_TOP1[precision] and loss.kl <= MOST_KL[precision]
 
 
 def check_companion(with_it: Loss, without: Loss) -> tuple[Check, ...]:
