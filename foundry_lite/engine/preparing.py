@@ -42,7 +42,7 @@ class Preparer:
         request = _without_tools(request)
         tokens = self._encode(request)
         room = self._room(tokens, request.max_new_tokens)
-        self._check_sampling(request)
+        self._check_sampling(request, room)
         sampling = self._resolve(request.sampling)
         constraint = self._constraint(request)
         turns = []
@@ -102,7 +102,10 @@ class Preparer:
             )
         return wanted or room
 
-    def _check_sampling(self, request: GenerationRequest) -> None:
+    def _check_sampling(self, request: GenerationRequest, room: int) -> None:
+        if request.sampling.min_tokens > room:
+            least = request.sampling.min_tokens
+            raise InvalidRequest(f"'min_tokens' is {least}; the answer has room for {room}", "min_tokens")
         if request.choices > self._limits.choices:
             raise InvalidRequest(f"'n' is {request.choices}; {self._limits.choices} requests may wait here", "n")
         beyond = [token for token in request.sampling.logit_bias if not 0 <= token < self._limits.vocabulary]
