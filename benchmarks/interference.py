@@ -3,9 +3,9 @@
     python benchmarks/interference.py [--model home-assistant] [--streams 1,4,15] [--prompt-tokens 1000]
 
 While some streams run, prompts arrive one after the other, each with a single new token to make. Printed for each
-number of streams, in the default and in reproducible mode, interleaved: the median and 95th percentile of the gaps between
-tokens of the streams, their ratio, the time to the first token of the arriving prompts, and the speed of the streams
-when nothing arrives. A gap of a message with several tokens counts as that many equal gaps.
+number of streams, in the default and in reproducible mode, interleaved: the median and the 95th percentile of the gaps
+between tokens of the streams, their ratio, the time to the first token of the arriving prompts, and the speed of the
+streams when nothing arrives. A gap of a message with several tokens counts as that many equal gaps.
 """
 
 from __future__ import annotations
