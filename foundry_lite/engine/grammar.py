@@ -121,13 +121,14 @@ class GrammarCompiler:
     """Compiles the grammars of one model. Not thread-safe: `compile` and `compile_tools` belong to the intake thread.
 
     ``vocabulary`` is the width of the logits. The tokenizer is read when the first grammar comes: 0.6 to 1 s and some
-    100 MB with 150,000 tokens, during which the interpreter lock is held.
+    100 MB with 150,000 tokens, during which the interpreter lock is held. ``deadline`` is in seconds.
     """
 
-    def __init__(self, folder: Path, vocabulary: int, eos_ids: frozenset[int]) -> None:
+    def __init__(self, folder: Path, vocabulary: int, eos_ids: frozenset[int], *, deadline: float = _DEADLINE) -> None:
         self._path = folder / "tokenizer.json"
         self._vocabulary = vocabulary
         self._eos_ids = sorted(eos_ids)
+        self._deadline = deadline
         self._kept: OrderedDict[str, _Compiled] = OrderedDict()
         self._abandoned: threading.Thread | None = None
 
@@ -158,7 +159,7 @@ class GrammarCompiler:
         return Constraint(compiled, self._vocabulary, self._tokenizer.vocab_size, param)
 
     def _compile(self, source: str, param: str) -> _Compiled:
-        """Compile and compute a first mask, which shows what compiling leaves for later."""
+        """Compile and compute the first masks, which show what compiling leaves for later."""
         tokenizer = self._tokenizer
         if self._abandoned is not None and self._abandoned.is_alive():
             reason = "a grammar that took too long is still being given up"
@@ -167,16 +168,16 @@ class GrammarCompiler:
 
         def build() -> None:
             matcher = LLMatcher(tokenizer, source, log_level=0, limits=LLParserLimits(**_LIMITS))
-            matcher.compute_bitmask()
-            matchers.append(matcher)
+            matchers.extend((matcher, _probe(matcher)))
 
-        self._abandoned = _run(build, _DEADLINE)
+        self._abandoned = _run(build, self._deadline)
         if self._abandoned is not None:
-            raise _refusal(f"the grammar is too complex: it did not compile within {_DEADLINE:g} s", param)
+            raise _refusal(f"the grammar is too complex: it did not compile within {self._deadline:g} s", param)
         if not matchers:
             raise _failure("the library failed", param)
-        _refuse_flaws(matchers[0], param)
-        return _Compiled(matchers[0])
+        matcher, probe = matchers
+        _refuse_flaws(probe, param)
+        return _Compiled(matcher)
 
     @cached_property
     def _tokenizer(self) -> LLTokenizer:
@@ -221,6 +222,15 @@ def _run(work: Callable[[], None], seconds: float) -> threading.Thread | None:
         threading.stack_size(usual)
     thread.join(seconds)
     return thread if thread.is_alive() else None
+
+
+def _probe(matcher: LLMatcher) -> LLMatcher:
+    """Return a copy that has computed a mask at the start, and one behind what every answer begins with."""
+    probe = matcher.deep_copy()
+    probe.compute_bitmask()
+    probe.consume_tokens(probe.compute_ff_tokens())
+    probe.compute_bitmask()
+    return probe
 
 
 def _source(grammar: Grammar) -> str:

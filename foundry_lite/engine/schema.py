@@ -1,7 +1,8 @@
 """What of a JSON Schema can be enforced token by token; the rest is refused by name and place, never ignored.
 
-The compiler itself refuses most of it, but passes over keywords that only other drafts know, cannot count names that
-may repeat, and builds an automaton with as many states as a divisor is large. Those are caught here.
+The compiler itself refuses most of it. But it passes over keywords that only other drafts know, cannot count names
+that may repeat, and where an automaton grows with a divisor, or doubles with each pattern that a string must match as
+well, it has no limit of its own. Those are caught here.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -29,6 +31,8 @@ _HOLDS_MANY = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 _HOLDS_NAMED = ("properties", "patternProperties", "$defs", "definitions")
 
 _DEPTH = 64  # schemas within schemas
+_PATTERNS = 64  # patternProperties are compared in pairs: 0.2 s for 60, 100 s for 550 (measured)
+_AT_ONCE = 8  # patterns of one string: 16 took 0.9 s, 20 more than 30 s and a gigabyte (measured)
 _DIVISOR = 100_000  # 0.35 s and 25 MB to compile; 1,234,567 took 15 s and 800 MB (measured, llguidance 1.9.1)
 
 
@@ -46,7 +50,7 @@ def read_schema(text: str, param: str) -> Any:
 
 def check_schema(schema: Any, param: str) -> None:
     """Raise `InvalidRequest` for what cannot be enforced, naming the keyword and its place."""
-    divisor = 1
+    divisor, patterns = 1, 0
     for place, node in _walk(schema, "", 0, param):
         for keyword in node:
             if keyword in _UNENFORCED:
@@ -55,6 +59,10 @@ def check_schema(schema: Any, param: str) -> None:
         divisor = math.lcm(divisor, _divisor(node.get("multipleOf")))
         if divisor > _DIVISOR:
             raise _refusal(f'"multipleOf" is too large to be enforced{_at(place)}', param)
+        patterns += len(_named(node, "patternProperties"))
+        if patterns > _PATTERNS:
+            raise _refusal(f'more than {_PATTERNS} "patternProperties" cannot be enforced{_at(place)}', param)
+    _check_patterns(schema, param)
 
 
 def check_embedded(lark: str, param: str) -> None:
@@ -85,11 +93,19 @@ def _inner(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         if keyword in schema and not isinstance(schema[keyword], list):
             yield keyword, schema[keyword]
     for keyword in _HOLDS_MANY:
-        if isinstance(schema.get(keyword), list):
-            yield from ((f"{keyword}[{index}]", inner) for index, inner in enumerate(schema[keyword]))
+        yield from ((f"{keyword}[{index}]", inner) for index, inner in enumerate(_listed(schema, keyword)))
     for keyword in _HOLDS_NAMED:
-        if isinstance(schema.get(keyword), dict):
-            yield from ((f"{keyword}.{name}", inner) for name, inner in schema[keyword].items())
+        yield from ((f"{keyword}.{name}", inner) for name, inner in _named(schema, keyword).items())
+
+
+def _listed(schema: dict[str, Any], keyword: str) -> list[Any]:
+    value = schema.get(keyword)
+    return value if isinstance(value, list) else []
+
+
+def _named(schema: dict[str, Any], keyword: str) -> dict[str, Any]:
+    value = schema.get(keyword)
+    return value if isinstance(value, dict) else {}
 
 
 def _check_names(place: str, node: dict[str, Any], param: str) -> None:
@@ -99,6 +115,60 @@ def _check_names(place: str, node: dict[str, Any], param: str) -> None:
     if isinstance(least, int) and least > max(1, named):
         reason = '"minProperties" above 1 and above the number of "required" names cannot be enforced'
         raise _refusal(reason + _at(place), param)
+
+
+def _check_patterns(schema: Any, param: str) -> None:
+    try:
+        patterns = _Patterns(schema).of(schema)
+    except RecursionError as error:
+        raise _refusal("the schema refers to parts of itself in too long a chain", param) from error
+    if patterns > _AT_ONCE:
+        reason = f'more than {_AT_ONCE} "pattern" and "format" of one string cannot be enforced together'
+        raise _refusal(reason, param)
+
+
+class _Patterns:
+    """Counts, from above, how many patterns ``allOf``, ``$ref`` and the like may join on one string of an answer."""
+
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self._known: dict[str, int] = {}
+
+    def of(self, schema: Any) -> int:
+        """Return the count for a schema and all within it."""
+        if not isinstance(schema, dict):
+            return 0
+        here = ("pattern" in schema) + ("format" in schema)
+        within = sum(self.of(schema.get(keyword)) for keyword in _HOLDS_ONE)
+        within += sum(self._worst(_named(schema, keyword).values()) for keyword in ("properties", "patternProperties"))
+        within += sum(self._worst(_listed(schema, keyword)) for keyword in ("items", "prefixItems"))
+        joined = sum(self._worst(_listed(schema, keyword)) for keyword in ("anyOf", "oneOf"))
+        joined += sum(map(self.of, _listed(schema, "allOf")))
+        return max(here, within) + joined + self._referred(schema.get("$ref"))
+
+    def _worst(self, alternatives: Iterable[Any]) -> int:
+        return max(map(self.of, alternatives), default=0)
+
+    def _referred(self, reference: Any) -> int:
+        if not isinstance(reference, str):
+            return 0
+        if reference not in self._known:
+            self._known[reference] = 0  # a circle joins nothing
+            self._known[reference] = self.of(_resolve(self._root, reference))
+        return self._known[reference]
+
+
+def _resolve(root: Any, reference: str) -> Any:
+    """Follow a JSON pointer into the schema; what is named in another way may be all of it."""
+    if not reference.startswith("#/"):
+        return root
+    found = root
+    for step in reference[2:].split("/"):
+        name = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list):
+            found = dict(zip(map(str, range(len(found))), found, strict=True))
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def _divisor(multiple: Any) -> int:
