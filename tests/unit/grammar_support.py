@@ -101,9 +101,9 @@ def _fits(value: Any, schema: dict[str, Any], root: Any) -> bool:
         whole = all(name in value for name in schema.get("required", ()))
         return whole and all(is_valid(item, named.get(name, others), root) for name, item in value.items())
     if isinstance(value, int | float) and not isinstance(value, bool):
-        low, high = schema.get("exclusiveMinimum", -math.inf), schema.get("exclusiveMaximum", math.inf)
-        inside = low < value < high and _is_within(value, schema.get("minimum"), schema.get("maximum"))
-        return inside and value % schema.get("multipleOf", value or 1) == 0
+        inside = _is_within(value, schema.get("minimum"), schema.get("maximum"))
+        beyond = value <= schema.get("exclusiveMinimum", math.nan) or value >= schema.get("exclusiveMaximum", math.nan)
+        return inside and not beyond and ("multipleOf" not in schema or value % schema["multipleOf"] == 0)
     return True
 
 
