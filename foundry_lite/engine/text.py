@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class TextModel:
 
     def detokenizer(self) -> Detokenizer:
         """Return a new detokenizer for one answer."""
-        return Detokenizer(self._tokenizer)
+        return Detokenizer(self._tokenizer, self._special_tags)
 
     def token_bytes(self, token: int) -> bytes:
         """Return what one token stands for: its bytes, or the text of an added token; nothing beyond the vocabulary.
@@ -73,6 +73,10 @@ class TextModel:
         return self._tokenizer.get_added_tokens_decoder()
 
     @cached_property
+    def _special_tags(self) -> dict[int, str]:
+        return {number: token.content for number, token in self._added.items() if token.special and _is_call(token)}
+
+    @cached_property
     def _spelling(self) -> _Spelling:
         return _Spelling(self._tokenizer)
 
@@ -82,16 +86,22 @@ class TextModel:
 
 
 class Detokenizer:
-    """Tokens of one answer to text, piece by piece; a character whose bytes are not complete yet is held back."""
+    """Tokens of one answer to text, piece by piece; a character whose bytes are not complete yet is held back.
 
-    def __init__(self, tokenizer: RawTokenizer) -> None:
+    Special tokens are no text, except ``tags``: some tokenizers have those of tool calls among them.
+    """
+
+    def __init__(self, tokenizer: RawTokenizer, tags: Mapping[int, str] | None = None) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
-        self._ids: list[int] = []
-        self._shown = 0  # characters
+        self._tags = tags or {}
+        self._begin()
 
     def feed(self, token: int) -> str:
         """Return the text that ``token`` completes."""
+        if token in self._tags:
+            before = self.flush()
+            self._begin()
+            return before + self._tags[token]
         self._ids.append(token)
         piece: str = self._stream.step(self._tokenizer, token) or ""
         self._shown += len(piece)
@@ -101,6 +111,11 @@ class Detokenizer:
         """Return what was held back: bytes that are no character, as the replacement character."""
         whole: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
         return whole[self._shown :]
+
+    def _begin(self) -> None:
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []
+        self._shown = 0  # characters
 
 
 class _Spelling:
@@ -199,6 +214,10 @@ class _Guard:
     def _placeholder(self, match: re.Match[str]) -> str:
         self._replaced.append(match[0])
         return f"{self._nonce}{len(self._replaced) - 1}x"
+
+
+def _is_call(token: AddedToken) -> bool:
+    return token.content in ("<tool_call>", "</tool_call>")
 
 
 def _is_tag(text: str) -> bool:

@@ -7,6 +7,7 @@ call and is not one (no JSON, no name, never closed) is given back as the text i
 from __future__ import annotations
 
 import secrets
+import sys
 from typing import Any, NamedTuple
 
 import msgspec
@@ -71,7 +72,7 @@ class ToolCallParser:
 
 def _read_call(body: str) -> ToolCall | None:
     try:
-        call: Any = msgspec.json.decode(body)
+        call: Any = _DECODER.decode(body)
     except (msgspec.DecodeError, RecursionError):
         return None
     if not isinstance(call, dict) or not isinstance(call.get("name"), str):
@@ -80,6 +81,14 @@ def _read_call(body: str) -> ToolCall | None:
     if not isinstance(arguments, dict):
         return None
     return ToolCall(f"call_{secrets.token_hex(12)}", call["name"], msgspec.json.encode(arguments).decode())
+
+
+def _finite(digits: str) -> float:
+    """No call is lost for a number like ``1e999``: it becomes the largest there is."""
+    return max(-sys.float_info.max, min(float(digits), sys.float_info.max))
+
+
+_DECODER = msgspec.json.Decoder(float_hook=_finite)
 
 
 def _overlap(text: str, marker: str) -> int:

@@ -139,3 +139,9 @@ def test_brackets_without_end_are_text(body: str) -> None:
 def test_line_ends_after_a_call_belong_to_it_however_they_arrive(text: str, plain: str) -> None:
     """They were dropped only when they came in one piece with the end of the call: never, token by token."""
     assert parse(text)[0] == parse(*text)[0] == plain
+
+
+@pytest.mark.parametrize(("said", "read"), [("1e999", 1.7976931348623157e308), ("-1E+999", -1.7976931348623157e308)])
+def test_a_number_beyond_all_floats_does_not_cost_the_call(said: str, read: float) -> None:
+    parsed = ToolCallParser().feed(f'<tool_call>{{"name": "f", "arguments": {{"x": {said}, "y": 1.5}}}}</tool_call>')
+    assert [json.loads(call.arguments) for call in parsed.calls] == [{"x": read, "y": 1.5}]
