@@ -1,45 +1,53 @@
-"""How much of a prompt is computed between two steps of the running streams.
+"""When the prompts of others may be computed while streams run.
 
-A stream's gap between two tokens is a decode step, and a chunk of somebody's prompt if one is waiting. So that the
-95th percentile of the gaps stays below three times their median, a chunk may take one and a half decode steps. No
-model of the machine is needed: a chunk that took too long makes the next one smaller at once, one that left room makes
-it a size larger. Below a few milliseconds nobody notices, so there is a floor.
+A stream's gap between two tokens is a decode step, and whatever is done between two steps. Prompts are computed in
+bursts of whole chunks, since small pieces are slow (4 tokens at a time take three times as long for each as 128), and
+between two bursts every running stream gets at least `_STEPS` tokens. So fewer than one gap in twenty holds a burst,
+and the 95th percentile of the gaps is that of plain decoding.
+
+How long a burst may be: about twice the time of the steps between two bursts, so that prompts get two thirds of the
+time, but no stall of more than a second, unless the model is so slow that prompts would starve. Streams that have
+only their first token are not stalled yet: those that arrive together also begin together.
 """
 
 from __future__ import annotations
 
-CHUNK = 128  # tokens; more is not faster (measured: 64 to 512 within noise), and this bounds the memory of a chunk
-_SIZES = (4, 8, 16, 32, 64, CHUNK)
-_SHARE = 1.5
-_FLOOR = 0.004  # seconds
-_ROOM = 0.6  # the next size takes up to twice as long, mostly much less: small chunks are dominated by what is fixed
-_MEMORY = 0.8  # weight of what was known when a decode step is timed
+_STEPS = 24
+_SHARE = 2.0  # seconds of burst for each second of steps
+_STALL = 1.0  # seconds
+_STARVING = 0.5  # seconds of burst for each second of steps that even the slowest model allows
+_FIRST_STALL = 4.0  # seconds, where every running stream has only just begun
+_MEMORY = 0.8  # weight of what was known when a step is timed
 
 
 class Pace:
-    """Settles on a chunk size; seconds."""
+    """Counts the steps between bursts and the seconds within one."""
 
     def __init__(self) -> None:
-        self._decode: float | None = None
-        self._place = len(_SIZES) - 1
+        self._step = 0.0  # seconds that a decode step takes
+        self._steps = _STEPS  # since the last burst
+        self._burst = 0.0  # seconds that the present one has taken
 
-    @property
-    def chunk(self) -> int:
-        """How many tokens of a prompt to compute beside running streams."""
-        return _SIZES[self._place]
+    def allows_chunk(self, *, all_new: bool) -> bool:
+        """Say whether a chunk of a prompt may come before the next decode step."""
+        if not self._burst:
+            return self._steps >= _STEPS
+        return self._burst < (_FIRST_STALL if all_new else self._longest())
 
-    def note_decode(self, seconds: float) -> None:
-        """A decode step took this long."""
-        known = seconds if self._decode is None else self._decode
-        self._decode = _MEMORY * known + (1 - _MEMORY) * seconds
+    def note_chunk(self, seconds: float) -> None:
+        """A chunk was computed while streams were running."""
+        self._burst += seconds
 
-    def note_chunk(self, tokens: int, seconds: float) -> None:
-        """A chunk beside running streams took this long."""
-        if self._decode is None:
-            return
-        budget = max(_SHARE * self._decode, _FLOOR)
-        if seconds > budget:
-            fitting = tokens * budget / seconds
-            self._place = max((place for place, size in enumerate(_SIZES) if size <= fitting), default=0)
-        elif seconds < _ROOM * budget and tokens >= self.chunk:
-            self._place = min(self._place + 1, len(_SIZES) - 1)
+    def note_step(self, seconds: float) -> None:
+        """The running streams had a token."""
+        self._step = seconds if not self._step else _MEMORY * self._step + (1 - _MEMORY) * seconds
+        self._steps = 1 if self._burst else self._steps + 1
+        self._burst = 0.0
+
+    def rest(self) -> None:
+        """No stream is running: nobody waits for a token."""
+        self._steps, self._burst = _STEPS, 0.0
+
+    def _longest(self) -> float:
+        between = _STEPS * self._step
+        return min(_SHARE * between, max(_STALL, _STARVING * between))

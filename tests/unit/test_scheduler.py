@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -182,15 +183,16 @@ def test_turns_join_and_leave_between_steps() -> None:
     scheduler.begin(turn(1))
     steps += [step(scheduler) for _ in range(3)]
     scheduler.begin(turn(2))
-    steps += [step(scheduler) for _ in range(5)]
+    steps += [step(scheduler) for _ in range(6)]
     assert [[(number, delta.text) for number, delta in told] for told in steps] == [
         [(0, "A")],
-        [(0, "B")],
         [(1, "A")],
-        [(0, "C"), (1, "B")],
+        [(0, "B"), (1, "B")],
+        [(0, "C"), (1, "C")],
+        [(1, "")],
         [(2, "A")],
-        [(1, "C"), (2, "B")],
-        [(1, ""), (2, "C")],
+        [(2, "B")],
+        [(2, "C")],
         [(2, "")],
         [],
     ]
@@ -216,15 +218,30 @@ def test_chunks_hold_128_tokens_and_leave_no_token_alone(tokens: int, chunks: li
     assert [size for _, size in runner.prefills] == chunks
 
 
-def test_running_turns_get_a_token_between_any_two_chunks_of_a_long_prompt() -> None:
-    runner = ScriptedRunner()
-    scheduler = scheduler_on(runner)
+class SlowRunner(ScriptedRunner):
+    """Takes its time, a chunk more than a step."""
+
+    def prefill(self, slot: int, tokens: Sequence[int]) -> Logits:
+        time.sleep(0.004)
+        return super().prefill(slot, tokens)
+
+    def decode(self, slots: Sequence[int], tokens: Sequence[int]) -> Logits:
+        time.sleep(0.001)
+        return super().decode(slots, tokens)
+
+
+def test_running_turns_get_many_tokens_between_any_two_bursts_of_a_long_prompt() -> None:
+    scheduler = scheduler_on(SlowRunner(answer=bytes(range(32, 127))))
     scheduler.begin(turn(0))
     step(scheduler)
-    scheduler.begin(turn(1, 300))
-    told = [[number for number, _ in step(scheduler)] for _ in range(6)]
-    assert told[0::2] == [[0], [0], [0]]
-    assert len(runner.prefills) == 4
+    step(scheduler)
+    scheduler.begin(turn(1, 128 * 200))
+    told = "".join(
+        "." if step(scheduler) else "#" for _ in range(150)
+    )  # a chunk of a prompt that goes on tells nothing
+    between = told.strip("#").replace("#", " ").split()
+    assert len(between) >= 2
+    assert all(len(run) >= 23 for run in between[1:-1])
 
 
 def test_prompts_are_read_one_after_the_other() -> None:
@@ -546,7 +563,10 @@ def test_no_order_of_events_loses_a_slot_a_turn_or_memory(
             ended += [number for number, delta in step(scheduler) if delta.finish]
         assert scheduler.active <= slots
         assert scheduler.promised_tokens + scheduler.kept_tokens <= kv_tokens
-        assert sum(-(-runner.length(slot) // 4) * 4 for slot in range(runner.slots)) <= scheduler.promised_tokens + scheduler.kept_tokens
+        assert (
+            sum(-(-runner.length(slot) // 4) * 4 for slot in range(runner.slots))
+            <= scheduler.promised_tokens + scheduler.kept_tokens
+        )
     assert scheduler.is_idle
     assert sorted([*ended, *cancelled]) == list(range(begun))
     fill(scheduler, slots)
