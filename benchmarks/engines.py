@@ -78,6 +78,7 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=devices.usable_cores())
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds; one more comes first, to warm up")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", metavar="TEXT", help="only workloads whose name holds this")
     parser.add_argument("--quick", action="store_true", help="small workloads: does it run?")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds that one answer may take")
     parser.add_argument(
@@ -93,6 +94,9 @@ async def _measure(arguments: argparse.Namespace) -> Report:
     lineup = Lineup.from_arguments(arguments)
     words = Words(lineup.folder / "tokenizer.json", arguments.seed)
     workloads = cells.quick() if arguments.quick else cells.full()
+    workloads = tuple(one for one in workloads if arguments.only in one.name)
+    if not workloads:
+        raise SystemExit(f"no workload's name holds {arguments.only!r}")
     run = Run()
     peers = make_peers(lineup, words, run.failures)
     task = asyncio.current_task()
