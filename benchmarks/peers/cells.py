@@ -9,7 +9,7 @@ from benchmarks.peers.figures import DECODE, GAP_P50, GAP_P95, PREFILL, TOTAL, T
 from benchmarks.peers.peers import Answer, Ask, Peer
 from benchmarks.peers.prompts import Prompt, Words
 
-_ANSWERED = 64  # tokens of the second turn's prompt that the first turn's did not have: an answer, a new question
+_ASKED = 32  # tokens that the second turn adds: a question. The first turn's answer would be known like its prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class SecondTurn:
     is_reused: bool
 
     def asks(self, words: Words) -> list[Ask]:
-        first = words.prompt(self.conversation_tokens - _ANSWERED)
-        begins = first if self.is_reused else words.prompt(self.conversation_tokens - _ANSWERED)
-        more = words.prompt(_ANSWERED // 2, _ANSWERED // 2)
+        first = words.prompt(self.conversation_tokens - _ASKED)
+        begins = first if self.is_reused else words.prompt(self.conversation_tokens - _ASKED)
+        more = words.prompt(_ASKED // 2, _ASKED // 2)
         prompts = (first, Prompt(begins.parts + more.parts))
         return [Ask((prompt,), self.new_tokens, reuse=True) for prompt in prompts]
 

@@ -235,7 +235,8 @@ def children(module: str, *arguments: object, python: str = sys.executable) -> t
 async def _within(seconds: float, work: Any) -> Any:
     began = time.monotonic()
     try:
-        return await asyncio.wait_for(work, seconds)
+        async with asyncio.timeout(seconds):  # wait_for of Python 3.11 can swallow a cancellation
+            return await work
     except TimeoutError as error:
         raise PeerFailed(f"no answer in {time.monotonic() - began:.0f} s") from error
     except (OSError, EOFError, ValueError, KeyError, IndexError) as error:  # cut off, or not what its API promises
