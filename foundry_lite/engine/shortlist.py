@@ -23,6 +23,8 @@ Floats: TypeAlias = NDArray[np.floating[Any]]
 
 COLUMN = 64  # tokens a column; adding so few in float32 costs a relative 1e-6 at worst
 _EXPLICIT = 4096  # this many candidates are sorted sooner than summed over the row in two parts
+_FEW = 512  # candidates that are sorted at once
+_DEPTH = 18.0  # e to the minus 18, for each of 150,000 tokens: 0.2 % of the best token's weight
 _STRIDE = 48  # one token in so many tells where a cut by mass will lie
 _SIGMAS = 3.5  # how unlikely it is that the sample misleads; then the whole row is sorted
 SAFE = (-40.0, 60.0)  # exponents of the best token for which float32 neither overflows nor loses what matters
@@ -133,10 +135,31 @@ def pick(logits: Logits, best: int, filters: Filters, uniform: float, scratch: S
         ids = np.flatnonzero(logits >= np.float32(cut - 1e-5 * (1.0 + abs(cut))))  # a few more do not matter
         total = None if top_p >= 1.0 else _Row(logits, highest, temperature, scratch).relative
         return _pick_of(ids, logits, filters, uniform, total)
+    if top_p < 1.0 and (token := _pick_peaked(logits, highest, filters, uniform)) is not None:
+        return token
     row = _Row(logits, highest, temperature, scratch)
     if top_p >= 1.0:
         return row.all.pick_at(uniform * row.all.total)
     return _pick_top_p(row, filters, uniform)
+
+
+def _pick_peaked(logits: Logits, highest: float, filters: Filters, uniform: float) -> int | None:
+    """Draw where few tokens have nearly all the mass, without weighing the others; ``None`` where that is not so.
+
+    What lies `_DEPTH` temperatures below the best weighs at most ``rest`` together. The more the whole weighs, the more
+    tokens are kept; so if nothing and all of it lead to the same token, so does what it really weighs.
+    """
+    is_near = logits > np.float32(highest - _DEPTH * filters.temperature)
+    if not 0 < np.count_nonzero(is_near) <= _FEW:
+        return None
+    ids = np.flatnonzero(is_near)
+    near = logits[ids]
+    mass = float(np.exp((near.astype(np.float64) - highest) / filters.temperature).sum())
+    rest = (len(logits) - len(ids)) * math.exp(-_DEPTH) * (1.0 + 1e-3)  # the bound is rounded
+    if filters.top_p * (mass + rest) > mass:
+        return None
+    first, second = pick_sorted(np.stack([near, near]), [filters] * 2, [uniform] * 2, [mass, mass + rest])
+    return int(ids[first]) if first == second else None
 
 
 def _pick_of(ids: Ids, logits: Logits, filters: Filters, uniform: float, total: float | None = None) -> int:
