@@ -5,7 +5,8 @@
 Each round times every case once, in turn, so that a slow moment of the machine hits all; the first rounds are not
 counted. Logits are random: *flat* ones from a normal distribution of deviation 1.5, of which top-p keeps tens of
 thousands, *peaked* ones, which fall as a power of the rank, and *sure* ones, where 40 tokens stand out as in a trained
-model that knows what it says. Every round has other logits than the one before, as in decoding. Detokenising is timed with a byte-level vocabulary of the same size, of random tokens of 1 to 8 bytes.
+model that knows what it says. Every round has other logits than the one before, as in decoding. Detokenising is timed
+with a byte-level vocabulary of the same size, of random tokens of 1 to 8 bytes.
 """
 
 from __future__ import annotations
