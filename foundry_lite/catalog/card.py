@@ -31,7 +31,7 @@ class Evidence(Struct, frozen=True, omit_defaults=True):
 
 
 class Defaults(Struct, frozen=True, omit_defaults=True):
-    """How it answers when a request says nothing: the model's own ``generation_config.json``, else OpenAI's defaults."""
+    """What holds when a request says nothing: the model's own ``generation_config.json``, else OpenAI's defaults."""
 
     temperature: float = 1.0
     top_p: float = 1.0

@@ -94,7 +94,10 @@ class KvRows:
 def _reserve(size: int) -> mmap.mmap:
     if sys.platform == "win32":
         return mmap.mmap(-1, size)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
+    try:
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
+    except OSError as error:  # a system that counts address space as memory, or a limit on it
+        raise MemoryError(f"no address space for keys and values ({size} bytes a layer): {error.strerror}") from error
     if sys.platform == "linux":
         memory.madvise(mmap.MADV_NOHUGEPAGE)  # a huge page would hold 2 MB for a few keys, and not give them back
     return memory
