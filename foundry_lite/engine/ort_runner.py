@@ -30,6 +30,7 @@ WINDOW, WINDOW_LOGITS = "logits_from", "window_logits"  # with -k for the first,
 
 _KV_TYPES: dict[str, type[Any]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 SPARE_ROWS = 3  # a batch may be filled up beyond the last slot: see `Runner.row_counts`
+_BINDINGS = 256  # kept at most: with adapters, any rows may come with any of them
 _Adapter = dict[str, NDArray[np.float32]]  # by the name of the graph's input
 
 
@@ -187,6 +188,8 @@ class OrtRunner:
         key = (low, high, adapter)
         binding = self._bindings.get(key)
         if binding is None:
+            if len(self._bindings) >= _BINDINGS:
+                self._bindings.clear()
             binding = self._graph.bind_rows(self._kv, low, high - low, self._adapters.get(adapter or ""))
             self._bindings[key] = binding
             _bind(binding, "input_ids", self._ids[low:high])
