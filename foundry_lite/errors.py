@@ -12,13 +12,19 @@
     │   ├── NotAModel           not a Hugging Face model folder
     │   ├── UnsupportedArchitecture
     │   ├── UnsupportedAdapter  an adapter of a kind, or for a base, that cannot be served
+    │   │   └── WrongBase       an adapter that was trained on another model
+    │   ├── UnsafeSource        a path in it leads out of its folder, or it is made to exhaust the machine
     │   ├── DamagedWeights      truncated or inconsistent safetensors
     │   ├── PickledWeights      weights that can only be read by running them
     │   └── RemoteCode          the folder wants its own Python code to be run
     ├── BuildFailed             the conversion went wrong
     │   ├── ToolchainMissing    the ``build`` extra is not installed
     │   ├── CheckFailed         the result is not what the source says
+    │   ├── GateFailed          no candidate is good enough
+    │   ├── MemoryShort         the build would not fit into this machine
+    │   ├── Cancelled           the job was cancelled
     │   └── StorageFull         no room, or a write that failed
+    ├── JobNotFound             no job of that number
     ├── DamagedArtifact         an installed model whose files are not what the manifest says
     ├── EngineBusy              the queue is full; come back later
     ├── LoadFailed              the worker could not load the model
@@ -98,6 +104,14 @@ class UnsupportedAdapter(SourceRejected):
     """An adapter of another kind than LoRA on linear layers, or one that does not fit its base."""
 
 
+class WrongBase(UnsupportedAdapter):
+    """An adapter that was trained on another model than the one it is to be merged into."""
+
+
+class UnsafeSource(SourceRejected):
+    """A source with a path that leads out of its folder, or one that is made to exhaust the machine."""
+
+
 class DamagedWeights(SourceRejected):
     """A safetensors file that is truncated or contradicts itself."""
 
@@ -120,6 +134,22 @@ class ToolchainMissing(BuildFailed):
 
 class CheckFailed(BuildFailed):
     """The converted model does not behave as its source."""
+
+
+class GateFailed(BuildFailed):
+    """No candidate passes the gate; the message has the figures of the best."""
+
+
+class MemoryShort(BuildFailed):
+    """The build would need more memory than there is."""
+
+
+class Cancelled(BuildFailed):
+    """The job was cancelled by its user."""
+
+
+class JobNotFound(FoundryError):
+    """There is no job of that number."""
 
 
 class StorageFull(BuildFailed):

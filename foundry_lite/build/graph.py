@@ -1,8 +1,8 @@
-"""From the builder's float32 graph to what is served: run by `export` as a subprocess.
+"""From the builder's float32 graph to what is served: run by `variants` as a subprocess.
 
-    python -m foundry_lite.build.graph FLOAT_FOLDER JOBS.json
+    python -m foundry_lite.build.graph FLOAT_FOLDER JOB.json
 
-``JOBS.json`` is a list of `Job`. All variants of a model come from one float32 export, with its node names:
+``JOB.json`` is a `Job`. All variants of a model come from one float32 export, with its node names:
 
 - ``MatMul`` becomes ``MatMulNBits``; the embedding becomes ``GatherBlockQuantized``. A model whose head is its
   embedding has that matrix once, in int8 too, where the builder leaves a float32 embedding beside it (544 MB in
@@ -26,6 +26,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from foundry_lite.build.grid import Grid, read_grid
 from foundry_lite.build.quantize import Blocks, quantize_blocks
 from foundry_lite.build.weights import WeightReader, WeightWriter, alias
 from foundry_lite.catalog.recipe import Precision, Recipe
@@ -39,20 +40,20 @@ _EMBEDDING_BITS = 8  # of an embedding that is not the head too: a table costs n
 
 
 class Job(Struct, frozen=True):
-    """One variant to make: ``target`` is an existing folder."""
+    """One variant to make: ``target`` is an existing folder, ``prepared`` the float folder (`prepare`)."""
 
     target: str
     recipe: Recipe
+    prepared: str
 
 
 def main() -> None:
-    """Make all variants."""
-    source = Path(sys.argv[1])
-    for job in msgspec.json.decode(Path(sys.argv[2]).read_bytes(), type=list[Job]):
-        derive(source, Path(job.target), job.recipe)
+    """Make one variant."""
+    job = msgspec.json.decode(Path(sys.argv[2]).read_bytes(), type=Job)
+    derive(Path(sys.argv[1]), Path(job.target), job.recipe, read_grid(Path(job.prepared)))
 
 
-def derive(source: Path, target: Path, recipe: Recipe) -> None:
+def derive(source: Path, target: Path, recipe: Recipe, grid: Grid | None = None) -> None:
     """Write ``model.onnx`` into ``target`` from the one in ``source``; they may be the same folder in fp32."""
     model = onnx.load(source / "model.onnx", load_external_data=False)
     open_window(model.graph)

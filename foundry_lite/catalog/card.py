@@ -6,6 +6,7 @@ Every figure in a card is an `Evidence`: a number nobody measured cannot be writ
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ class Defaults(Struct, frozen=True, omit_defaults=True):
     reproducible: bool = False  # the same request with the same seed gives the same tokens, at a cost in speed
 
 
+class Task(StrEnum):
+    """What a model is for."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+    RERANK = "rerank"
+
+
 class Card(Struct, frozen=True, omit_defaults=True):
     """What a model is, where it comes from, how this variant was built and what was measured of it."""
 
@@ -48,6 +57,7 @@ class Card(Struct, frozen=True, omit_defaults=True):
     context_length: int
     source: str
     recipe: Recipe
+    task: Task = Task.GENERATE
     description: str = ""
     license: str = "unknown"
     defaults: Defaults = Defaults()

@@ -1,6 +1,6 @@
 """What the source itself says: run by `quality` as a subprocess, the only place of ours that imports torch.
 
-    python -m foundry_lite.build.reference MODEL_FOLDER SAMPLE.json OUT.npz
+    python -m foundry_lite.build.tools.reference MODEL_FOLDER SAMPLE.json OUT.npz
 
 ``SAMPLE.json`` has ``texts`` and ``longest``. ``OUT.npz`` gets for text *i* ``tokens_i``, all its token ids, and for
 each of its first ``longest`` positions ``ids_i (positions, 64)``, the tokens that the source in float32 finds most

@@ -1,21 +1,15 @@
-"""What can be imported, recognised by looking: for now, a Hugging Face folder with safetensors weights.
-
-A source is inspected without running or unpickling anything of it. The builder is then given a folder of links to just
-the files named here, so that nothing else of the source can be read by accident.
-"""
+"""A Hugging Face folder with safetensors weights, inspected without running or unpickling anything of it."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from foundry_lite.build.safetensors import count_parameters
+from foundry_lite.build.sources.found import Found, Kind, Options
 from foundry_lite.catalog.card import Defaults
 from foundry_lite.errors import DamagedWeights, NotAModel, PickledWeights, RemoteCode, UnsupportedArchitecture
-from foundry_lite.store.manifest import FileEntry, Source, sha256_of
 
 # Families whose graph is a plain decoder with GroupQueryAttention, each converted and compared with transformers in
 # tests/integration/test_import.py.
@@ -44,30 +38,16 @@ _TEXT_FILES = (
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
-@dataclass(frozen=True, slots=True)
-class HfFolder:
-    """A Hugging Face folder that was found to be importable. ``files`` are all that the build may read."""
-
-    folder: Path
-    architecture: str
-    parameters: int
-    context_length: int
-    defaults: Defaults
-    license: str
-    files: tuple[Path, ...]
-
-    @property
-    def weight_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.files if path.suffix == ".safetensors")
+def recognises(path: Path) -> bool:
+    """Say whether this looks like a model folder; whatever is a folder is one until a better reason is found."""
+    return path.is_dir()
 
 
-def inspect(folder: Path) -> HfFolder:
+def inspect(folder: Path, _options: Options = Options()) -> Found:
     """Look at a folder and say what it is.
 
     Raises a `SourceRejected`: `NotAModel`, `UnsupportedArchitecture`, `DamagedWeights`, `PickledWeights`, `RemoteCode`.
     """
-    if not folder.is_dir():
-        raise NotAModel(f"{folder} is not a folder", hint="Give the folder that holds config.json.")
     config = _read_config(folder)
     _refuse_code(folder)
     architecture = _architecture(config)
@@ -77,32 +57,16 @@ def inspect(folder: Path) -> HfFolder:
             f"{folder} has no tokenizer.json",
             hint="Save the fast tokenizer beside the model: AutoTokenizer.from_pretrained(…).save_pretrained(folder).",
         )
-    return HfFolder(
+    return Found(
+        kind=Kind.FOLDER,
         folder=folder,
+        files=(*weights, *(path for name in _TEXT_FILES if (path := folder / name).is_file())),
         architecture=architecture,
         parameters=sum(count_parameters(path) for path in weights),
         context_length=_context_length(config),
         defaults=_defaults(folder),
         license=_license(folder),
-        files=(*weights, *(path for name in _TEXT_FILES if (path := folder / name).is_file())),
     )
-
-
-def describe(source: HfFolder, location: str) -> Source:
-    """Return the record of a source for the manifest: every file that the build reads, with its hash."""
-    files = (FileEntry(path.name, path.stat().st_size, sha256_of(path)) for path in source.files)
-    return Source("huggingface-folder", location, source.architecture, source.parameters, tuple(files))
-
-
-def link_files(source: HfFolder, target: Path) -> Path:
-    """Make a folder that holds the source's known files and nothing else; copies where links do not work."""
-    target.mkdir()
-    for path in source.files:
-        try:
-            (target / path.name).symlink_to(path.resolve())
-        except OSError:  # Windows without the privilege
-            shutil.copyfile(path, target / path.name)
-    return target
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""What a source was found to be: the one thing that all kinds of sources are turned into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from foundry_lite.catalog.card import Defaults, Task
+
+
+class Kind(StrEnum):
+    """What was recognised."""
+
+    FOLDER = "huggingface-folder"
+    ADAPTER = "peft-adapter"  # to be merged into its base
+    ZERO = "deepspeed-zero"
+    GPTQ = "gptq-folder"
+    AWQ = "awq-folder"
+    GGUF = "gguf"
+    GENAI = "genai-folder"  # ready for onnxruntime-genai
+    ONNX = "onnx-decoder"  # a plain decoder with past key values
+    SENTENCES = "sentence-transformers"
+    CROSS = "cross-encoder"
+
+
+class Exporter(StrEnum):
+    """What makes the float32 graph."""
+
+    BUILDER = "onnxruntime-genai's builder"
+    GENERIC = "transformers' exporter"  # decoder families that the builder lacks
+    ENCODER = "optimum"
+    NONE = "none"  # the source is a graph already
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user said about a source. ``base`` is the model that an adapter belongs to."""
+
+    base: Path | None = None
+    allow_pickle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A source that was found to be importable. ``files`` are all that the build may read of it.
+
+    ``notes`` are sentences that the user should read: what was dequantized, which template was put in its place.
+    ``weight_bits`` is the width of most of its weights: 32, 16, or less where it comes quantized.
+    """
+
+    kind: Kind
+    folder: Path  # the folder of the files; for a single file, its parent
+    files: tuple[Path, ...]
+    architecture: str
+    parameters: int
+    context_length: int
+    task: Task = Task.GENERATE
+    exporter: Exporter = Exporter.BUILDER
+    defaults: Defaults = Defaults()
+    license: str = "unknown"
+    weight_bits: int = 16
+    base: Found | None = None
+    needs_template: bool = False  # it brings no chat template: a plain one is put in its place
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""What runs inside a toolchain, as a subprocess: the only place of ours that imports torch and transformers."""

@@ -1,0 +1,109 @@
+"""What was measured of a variant: its loss against the source, its task, its speed and memory. Only figures."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from foundry_lite.catalog.recipe import Recipe
+
+
+class TextLoss(Struct, frozen=True, omit_defaults=True):
+    """One set of texts, predicted token by token. Divergences are Kullback-Leibler's from the source, in nats.
+
+    ``None`` where there is no source to compare with (a ready ONNX folder): then only the perplexity is known.
+    """
+
+    positions: int
+    perplexity: float
+    source_perplexity: float | None = None
+    kl_mean: float | None = None
+    kl_p99: float | None = None
+    top1: float | None = None  # share of positions at which the likeliest token is the source's
+
+
+class TaskScore(Struct, frozen=True):
+    """The user's own data: how many of ``total`` answers pass their check, of this variant and of the source."""
+
+    passed: int
+    source_passed: int
+    total: int
+
+    @property
+    def kept(self) -> float:
+        """The share of the source's accuracy that is kept; 1 where the source passes nothing."""
+        return self.passed / self.source_passed if self.source_passed else 1.0
+
+
+class Golden(Struct, frozen=True):
+    """A prompt with this variant's greedy answer; ``is_source`` when the source gives the very same."""
+
+    prompt: str
+    answer: str
+    is_source: bool | None = None
+
+
+class Quality(Struct, frozen=True, omit_defaults=True):
+    """Everything that is known of what a variant lost. ``own`` and ``task`` come from the user's data, if given.
+
+    ``similarity`` is for encoders: the mean cosine between the variant's vectors and the source's; for rerankers the
+    correlation of the scores.
+    """
+
+    neutral: TextLoss | None = None
+    own: TextLoss | None = None
+    task: TaskScore | None = None
+    similarity: float | None = None
+    goldens: tuple[Golden, ...] = ()
+
+
+class Measured(Struct, frozen=True):
+    """Speed and memory of a variant on one machine. Definitions: `foundry_lite.bench.benchmark`."""
+
+    date: str
+    machine: dict[str, str | int]
+    versions: dict[str, str]
+    command: str
+    threads: int
+    provider: str
+    prompt_tokens: int
+    new_tokens: int
+    streams: int
+    ttft_ms: float
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+    system_tokens_per_s: float
+    load_seconds: float
+    loaded_bytes: int | None
+    peak_bytes: int | None
+
+
+class Verdict(Struct, frozen=True):
+    """What the gate says: one sentence for each bound that is missed; none when the variant passes."""
+
+    misses: tuple[str, ...] = ()
+
+    @property
+    def passes(self) -> bool:
+        return not self.misses
+
+
+class Candidate(Struct, frozen=True, omit_defaults=True):
+    """One recipe that was built, whether it was taken or refused."""
+
+    recipe: Recipe
+    size_bytes: int
+    quality: Quality
+    verdict: Verdict = Verdict()
+    measured: tuple[Measured, ...] = ()
+
+
+class Report(Struct, frozen=True, omit_defaults=True):
+    """All candidates of a build, in the order in which they were tried; `report.json` beside the model."""
+
+    chosen: str  # a variant
+    candidates: tuple[Candidate, ...]
+    reason: str = ""
+
+    def find(self, variant: str) -> Candidate | None:
+        """Return the candidate of that variant."""
+        return next((one for one in self.candidates if one.recipe.variant == variant), None)

@@ -1,0 +1,1 @@
+"""Which variant of a model suits this machine, by measurement."""
