@@ -78,6 +78,26 @@ def process_exists(pid: int) -> bool:
     return psutil.pid_exists(pid)
 
 
+def process_started(pid: int) -> float | None:
+    """Return when a process was started, in seconds of the system's own clock; ``None`` when there is none."""
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that a new process could use now: the machine's, cut by the cgroup's limit."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+        kept = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines())
+        return max(0, min(free, limit - used + int(kept.get("inactive_file", 0))))  # a cache of files gives way
+    except (OSError, ValueError):  # no cgroup, or no limit
+        return free
+
+
 def _processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():

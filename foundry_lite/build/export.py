@@ -26,9 +26,7 @@ async def export(found: Found, prepared: Path, target: Path, bench: Workbench) -
 
 
 async def _by_builder(_found: Found, prepared: Path, target: Path, bench: Workbench) -> None:
-    await bench.run(
-        "foundry_lite.build.tools.export_decoder", prepared, target, bench.folder("cache"), toolchain=GENAI
-    )
+    await bench.run("foundry_lite.build.tools.export_decoder", prepared, target, bench.folder("cache"), toolchain=GENAI)
 
 
 _EXPORT: dict[Exporter, Export] = {Exporter.BUILDER: _by_builder}

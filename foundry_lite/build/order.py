@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 
+import msgspec
 from msgspec import Struct
 
 from foundry_lite.build.gate import Gate
-from foundry_lite.catalog.recipe import Algorithm, Precision, Recipe
+from foundry_lite.build.sources.found import Found
+from foundry_lite.catalog.card import Task
+from foundry_lite.catalog.recipe import FAST_BLOCK_SIZE, Algorithm, Precision, Recipe, recipe_for
 
 
 class Walk(StrEnum):
@@ -21,18 +25,20 @@ class Walk(StrEnum):
 class Order(Struct, frozen=True, omit_defaults=True):
     """One build. ``path`` is the source, ``base`` the model that an adapter is to be merged into.
 
-    ``eval`` is a file of the user's own cases (`evaluation`). ``replaces`` an installed model of that name.
+    ``recipes`` is empty for what suits the source. ``eval`` is a file of the user's own cases (`evaluation`).
+    ``replaces`` an installed model of that name; ``adds`` to it, or replaces one variant of it.
     """
 
     name: str
     path: str
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[Recipe, ...] = ()
     walk: Walk = Walk.ALL
     base: str | None = None
     eval: str | None = None
     gate: Gate = Gate()
     reproducible: bool = False
     replaces: bool = False
+    adds: bool = False
     allow_pickle: bool = False
 
 
@@ -44,3 +50,27 @@ AUTO = (
     Recipe(Precision.INT8, 128),
     Recipe(Precision.FP16),
 )
+
+
+def fitting(order: Order, found: Found) -> Order:
+    """Return the order with the recipes that suit its source, if it names none.
+
+    A source that comes quantized keeps its own integers; an encoder is small, so 8 bits are enough.
+    """
+    if order.recipes:
+        return order
+    if found.recipe is not None:
+        return msgspec.structs.replace(order, recipes=(found.recipe,), walk=Walk.ALL)
+    if found.task is not Task.GENERATE:
+        return msgspec.structs.replace(order, recipes=(recipe_for(Precision.INT8),), walk=Walk.ALL)
+    recipes = (recipe_for(Precision.INT4, FAST_BLOCK_SIZE), recipe_for(Precision.INT4))
+    return msgspec.structs.replace(order, recipes=recipes, walk=Walk.FASTEST)
+
+
+def command_of(order: Order, recipe: Recipe) -> str:
+    """Return the command that builds the same variant again."""
+    words = ["foundry-lite", "build", order.path, "--name", order.name, "--variant", recipe.variant]
+    words += ["--base", order.base] if order.base else []
+    words += ["--eval", order.eval] if order.eval else []
+    words += ["--allow-pickle"] * order.allow_pickle + ["--reproducible"] * order.reproducible
+    return shlex.join(words)

@@ -1,249 +1,245 @@
-"""How a source becomes an artifact. `build` is the table of contents.
+"""How a source becomes installed variants. `build` is the table of contents.
 
-Everything happens in one staging folder of the store; the last step is one rename. Whatever goes wrong before it, a
-full disk or a Ctrl-C included, the staging folder is removed and the store is as it was. After a kill -9 the folder
-remains, is listed as a left-over, and can be removed.
+Every step that costs something is kept under the hash of its inputs (`steps`), so a build that was interrupted, or is
+asked for again with another recipe, does only what is new. What is installed appears by one rename for each variant.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import importlib.metadata
-import shutil
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
 import msgspec
 
-from foundry_lite import __version__
-from foundry_lite.build import export, quality, sources
-from foundry_lite.build.quality import Loss, Reference
-from foundry_lite.build.sources import HfFolder
-from foundry_lite.catalog.card import Card, Evidence, format_card
-from foundry_lite.catalog.recipe import Precision, Recipe
-from foundry_lite.catalog.reference import ModelRef
-from foundry_lite.errors import StorageFull
-from foundry_lite.store.manifest import Check, Source, new_manifest, read_manifest, write_manifest
-from foundry_lite.store.store import Artifact, Store, name_taken
+from foundry_lite.build import prepare, quality, variants
+from foundry_lite.build.cards import record_source
+from foundry_lite.build.checkin import fingerprint, require_memory, require_room
+from foundry_lite.build.evaluation import Case, read_cases
+from foundry_lite.build.gate import judge
+from foundry_lite.build.installing import require_free_name, stage
+from foundry_lite.build.jobs import Job, Jobs, State
+from foundry_lite.build.journal import Journal, RunningStep, Tell
+from foundry_lite.build.lines import Line, line_for
+from foundry_lite.build.order import Order, Walk, fitting
+from foundry_lite.build.sources import recognise
+from foundry_lite.build.sources.found import Found, Kind, Options
+from foundry_lite.build.speed import measure
+from foundry_lite.build.steps import Make, Result, Steps
+from foundry_lite.build.toolchains import Toolchains
+from foundry_lite.build.trial import Trial, explain
+from foundry_lite.build.workbench import Workbench
+from foundry_lite.catalog.card import Task
+from foundry_lite.catalog.recipe import Recipe
+from foundry_lite.catalog.report import Quality, Report, Verdict
+from foundry_lite.errors import BuildFailed, CheckFailed, FoundryError, GateFailed, StorageFull
+from foundry_lite.settings import Settings
+from foundry_lite.store.manifest import Source
+from foundry_lite.store.store import Artifact, Store
 
-STEPS = ("inspect", "export", "quantize", "check", "describe", "commit")
-
-_PACKAGES = ("onnxruntime", "onnxruntime-genai", "onnx", "torch", "transformers", "tokenizers")
-_BITS = {Precision.INT4: 4, Precision.INT8: 8, Precision.FP32: 32}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_QUALITY = "quality.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be built. ``replaces`` an installed model of that name, if there is one.
+class Site:
+    """Where builds happen: the store that they install into, their records, what they keep."""
 
-    ``faster`` are recipes that are tried before ``recipe``, the fastest first: one is taken when it loses little more
-    (`quality.is_tolerable`). ``reproducible`` is written into the card's defaults.
-    """
+    store: Store
+    jobs: Jobs
+    steps: Steps
+    settings: Settings
 
-    path: Path
-    name: str
-    recipe: Recipe
-    faster: tuple[Recipe, ...] = ()
-    reproducible: bool = False
-    replaces: bool = False
-    keeps_staging: bool = False
+
+def open_site(settings: Settings) -> Site:
+    """Return the site of a home folder."""
+    home = settings.home
+    toolchains = Toolchains(home / "toolchains")
+    return Site(Store(home), Jobs(home), Steps(home / "build", toolchains), settings)
 
 
 @dataclass(frozen=True, slots=True)
-class StepReport:
-    """One step, as it begins (``seconds`` is ``None``) or when it is done."""
+class Outcome:
+    """What a build installed, the chosen one first, and everything that was tried."""
 
-    number: int
-    name: str
-    detail: str
-    seconds: float | None = None
-
-
-Report = Callable[[StepReport], None]
-Begin: TypeAlias = "Callable[[str, str], _Step]"
+    job: Job
+    artifacts: tuple[Artifact, ...]
+    report: Report
+    notes: tuple[str, ...]
 
 
-async def build(order: Order, store: Store, report: Report) -> Artifact:
-    """Build a model and install it under ``order.name``.
+async def build(order: Order, site: Site, tell: Tell, job: Job | None = None) -> Outcome:
+    """Run a build to its end. ``job`` is its record, if it has one already.
 
-    Raises `NameTaken`, a `SourceRejected`, or a `BuildFailed`; then nothing of it is installed.
+    Raises `NameTaken`, a `SourceRejected`, a `BuildFailed`; then nothing of it is installed, and the steps that were
+    done are kept for the next try.
     """
-    if store.holds(order.name) and not order.replaces:
-        raise name_taken(order.name)
-    step = begin_steps(report)
-    with step("inspect", str(order.path)) as now:
-        source = sources.inspect(order.path)
-        export.require_toolchain()
-        now.detail = f"{source.architecture}, {source.parameters / 1e6:.1f} M parameters"
-    staging = store.begin_staging(order.name)
+    journal = Journal(site.jobs, job or site.jobs.begin(order), tell)
     try:
-        recipe = await _build_in(staging, order, source, step)
-        with step("commit", order.name):
-            store.commit(staging / order.name, order.name, replace=order.replaces)
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise StorageFull(f"{staging.parent}: {error.strerror}", hint="Free some space and try again.") from error
+        async with site.jobs.turn(journal.job):
+            journal.begin()
+            outcome = await _Build(order, site, journal).run()
+            await asyncio.to_thread(site.steps.trim, site.settings.build_cache)
+    except FoundryError as error:
+        journal.end(State.FAILED, error.message, error.hint)
         raise
-    finally:
-        if not order.keeps_staging:
-            shutil.rmtree(staging, ignore_errors=True)
-    return store.resolve(ModelRef(order.name, recipe.variant))
+    except OSError as error:
+        journal.end(State.FAILED, str(error))
+        if error.errno in _NO_ROOM:
+            raise StorageFull(f"the disk is full: {error.strerror}", hint="Free some space and try again.") from error
+        raise
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        journal.end(State.CANCELLED)
+        raise
+    return outcome
 
 
-@dataclass(slots=True)
-class Trial:
-    """A candidate as it was built, and what was measured. ``others`` are the losses of those not taken, by variant."""
+class _Build:
+    """One build while it runs."""
 
-    folder: Path
-    recipe: Recipe
-    checks: tuple[Check, ...] = ()
-    others: dict[str, Loss] = field(default_factory=dict)
+    def __init__(self, order: Order, site: Site, journal: Journal) -> None:
+        self._order = order
+        self._site = site
+        self._journal = journal
+        self._cases: tuple[Case, ...] = ()
+        self._trials: list[Trial] = []
 
-
-async def _build_in(staging: Path, order: Order, source: HfFolder, step: Begin) -> Recipe:
-    """Leave one variant in ``staging/<name>/<variant>``; return its recipe."""
-    recipes = (*order.faster, order.recipe)
-    _require_room(staging, source, recipes)
-    linked, exported = sources.link_files(source, staging / "source"), staging / "float32"
-    with step("export", "fp32, onnxruntime-genai's builder"):
-        await export.export(linked, exported, order.recipe.provider, staging)
-    candidates = {staging / "candidates" / one.variant: one for one in recipes}
-    with step("quantize", ", ".join(one.variant for one in recipes)):
-        await export.derive(exported, candidates, staging)
-        for folder, recipe in candidates.items():
-            if recipe.adapters:
-                await export.make_adaptable(folder, staging)
-    with step("check", "what the source says, by transformers in float32"):
-        references = await quality.ask_source(linked, staging)
-    trial = await choose([Trial(folder, one) for folder, one in candidates.items()], references, step)
-    if trial.recipe.fast_prefill:
-        await _add_companion(trial, exported, references, staging, step)
-    target = staging / order.name / trial.recipe.variant
-    target.parent.mkdir()
-    trial.folder.rename(target)
-    with step("describe", "card, manifest, sha256 of each file") as now:
-        record = sources.describe(source, str(order.path))
-        _describe(target, order, source, record, trial)
-        now.detail = f"{read_manifest(target).size_bytes / 1e6:.1f} MB"
-    return trial.recipe
-
-
-def begin_steps(report: Report) -> Begin:
-    """Return what begins a step, by its name and detail, and tells ``report`` of it."""
-    return partial(_Step, report)
-
-
-async def choose(trials: list[Trial], references: tuple[Reference, ...], step: Begin) -> Trial:
-    """Take the first candidate that loses little more than the last."""
-    losses = {}
-    for trial in trials:
-        with step("check", f"{trial.recipe.variant} against transformers in float32") as now:
-            losses[trial.recipe.variant] = loss = (await quality.score(trial.folder, references)).loss()
-            now.detail = f"{trial.recipe.variant}: {loss}"
-    precision = trials[-1].recipe.precision
-    surest = losses[trials[-1].recipe.variant]
-    good = (one for one in trials[:-1] if quality.is_tolerable(losses[one.recipe.variant], surest))
-    chosen = next((one for one in good if quality.is_sound(losses[one.recipe.variant], precision)), trials[-1])
-    loss = losses.pop(chosen.recipe.variant)
-    chosen.checks = quality.check_fidelity(loss, chosen.recipe.precision)
-    chosen.others = losses
-    return chosen
-
-
-async def _add_companion(
-    trial: Trial,
-    exported: Path,
-    references: tuple[Reference, ...],
-    scratch: Path,
-    step: Begin,
-) -> None:
-    """Add the graph that computes prompts, and compare: the prompts with it and without, the rest decoded."""
-    with step("check", f"{trial.recipe.variant}, prompts in W8A8") as now:
-        without = await quality.score(trial.folder, references, prefills=True)
-        await export.add_companion(exported, trial.folder, scratch)
-        with_it = (await quality.score(trial.folder, references, prefills=True)).loss(after_prompt=True)
-        trial.checks += quality.check_companion(with_it, without.loss(after_prompt=True))
-        now.detail = f"{trial.recipe.variant}, prompts in W8A8: {with_it}"
-
-
-def _describe(target: Path, order: Order, source: HfFolder, record: Source, trial: Trial) -> None:
-    versions = _versions()
-    card = Card(
-        name=order.name,
-        architecture=source.architecture,
-        parameters=source.parameters,
-        context_length=source.context_length,
-        source=source.folder.resolve().name,
-        recipe=trial.recipe,
-        license=source.license,
-        defaults=msgspec.structs.replace(source.defaults, reproducible=order.reproducible),
-        evidence=_evidence(trial, command_of(source.folder.name, order), versions),
-    )
-    (target / "card.toml").write_text(format_card(card), encoding="utf-8")
-    manifest = new_manifest(target, order.name, record, trial.recipe, versions=versions, checks=trial.checks)
-    write_manifest(target, manifest)
-
-
-def command_of(folder: str, order: Order) -> str:
-    """Return the command that does the same import again."""
-    recipe = order.recipe
-    words = [f"foundry-lite import {folder} --name {order.name} --precision {recipe.precision}"]
-    words += [f"--block-size {recipe.block_size}"] * (recipe.block_size is not None and not order.faster)
-    words += ["--fast-prefill"] * recipe.fast_prefill + ["--adapters"] * recipe.adapters
-    return " ".join(words + ["--reproducible"] * order.reproducible)
-
-
-def _evidence(trial: Trial, command: str, versions: dict[str, str]) -> tuple[Evidence, ...]:
-    date = datetime.now(UTC).date().isoformat()
-    figures = [(check.name, check.value, check.samples) for check in trial.checks]
-    for variant, loss in trial.others.items():
-        figures.append((f"{quality.TOP1}.{variant}", round(loss.top1, 4), loss.positions))
-        figures.append((f"{quality.KL}.{variant}", round(loss.kl, 6), loss.positions))
-    return tuple(
-        Evidence(name, value, "nats" if name.startswith(quality.KL) else "share", date, command, n, versions=versions)
-        for name, value, n in figures
-    )
-
-
-def _require_room(staging: Path, source: HfFolder, recipes: tuple[Recipe, ...]) -> None:
-    # The export in float32, each candidate with an eighth more for its scales, and the companion's 8 bits.
-    bits = 32 + sum(_BITS[one.precision] * 9 / 8 for one in recipes) + 8 * recipes[-1].fast_prefill
-    needed = int(source.parameters * bits / 8)
-    free = shutil.disk_usage(staging).free
-    if free < needed:
-        raise StorageFull(
-            f"the build needs about {needed / 1e6:.0f} MB in {staging.parent}, {free / 1e6:.0f} MB are free",
-            hint="Free some space, or set FOUNDRY_LITE_HOME to another disk.",
+    async def run(self) -> Outcome:
+        """Do every step."""
+        found = self._inspect()
+        source = await self._fetch(found)
+        line = line_for(found)
+        prepared = await self._merge(found, fingerprint(source))
+        exported = await self._export(line, found, prepared)
+        asked = await self._ask(line, found, prepared)
+        chosen = await self._choose(line, prepared, exported, asked)
+        await self._measure(found, chosen)
+        report = Report(
+            chosen[0].variant,
+            tuple(one.candidate() for one in self._trials),
+            explain(self._order, self._trials, chosen),
         )
+        artifacts = await self._install(found, source, chosen, report)
+        self._journal.done(tuple(str(one.ref) for one in artifacts))
+        return Outcome(self._journal.job, artifacts, report, found.notes)
+
+    def _inspect(self) -> Found:
+        order = self._order
+        with self._journal.step("inspect", order.path) as now:
+            require_free_name(order, self._site.store)
+            base = None if order.base is None else Path(order.base)
+            found = recognise.inspect(Path(order.path), Options(base, order.allow_pickle))
+            self._order = fitting(order, found)
+            self._cases = read_cases(Path(order.eval)) if order.eval else ()
+            self._journal.know(found.parameters)
+            require_memory(found)
+            require_room(found, self._order.recipes, self._site.settings.home)
+            now.detail = f"{found.kind}: {found.architecture}, {found.parameters / 1e6:.1f} M parameters"
+        return found
+
+    async def _fetch(self, found: Found) -> Source:
+        with self._journal.step("fetch", f"sha256 of {len(found.files)} files", then=_AFTER["fetch"]) as now:
+            source = await asyncio.to_thread(record_source, found, self._order.path)
+            now.detail = f"{len(source.files)} files, {sum(one.size_bytes for one in source.files) / 1e6:.1f} MB"
+        return source
+
+    async def _merge(self, found: Found, source: str) -> Result:
+        what = "links to its files" if found.kind is Kind.FOLDER else f"{found.kind} to a folder of floats"
+        with self._journal.step("merge", what, then=_AFTER["merge"]) as now:
+            inputs = {"source": source, "kind": found.kind, "pickle": self._order.allow_pickle}
+            return await self._run(now, "merge", inputs, lambda out, bench: prepare.prepare(found, out, bench))
+
+    async def _export(self, line: Line, found: Found, prepared: Result) -> Result:
+        with self._journal.step("export", f"float32 graph: {found.exporter}", then=_AFTER["export"]) as now:
+            inputs = {"prepared": prepared.key, "exporter": found.exporter}
+            return await self._run(
+                now, "export", inputs, lambda out, bench: line.export(found, prepared.folder, out, bench)
+            )
+
+    async def _ask(self, line: Line, found: Found, prepared: Result) -> Result:
+        cases = [msgspec.to_builtins(one) for one in self._cases]
+        with self._journal.step("check", "what the source says, in float32", then=_AFTER["check"]) as now:
+            inputs = {"prepared": prepared.key, "cases": cases}
+            return await self._run(
+                now, "source", inputs, lambda out, bench: line.ask(found, prepared.folder, out, self._cases, bench)
+            )
+
+    async def _choose(self, line: Line, prepared: Result, exported: Result, asked: Result) -> list[Trial]:
+        """Build and check the recipes that the order's walk needs; return those to install, the best first."""
+        order = self._order
+        for recipe in order.recipes:
+            trial = await self._try(recipe, line, prepared, exported, asked)
+            self._trials.append(trial)
+            if order.walk is Walk.FIRST and trial.verdict.passes:
+                return [trial]
+        if order.walk is Walk.FIRST:
+            raise GateFailed(
+                explain(order, self._trials, ()), hint="Loosen the gate, or train with quantization in mind."
+            )
+        if order.walk is Walk.ALL:
+            return self._trials
+        last = self._trials[-1]
+        return [next((one for one in self._trials if quality.is_tolerable(one.quality, last.quality)), last)]
+
+    async def _try(self, recipe: Recipe, line: Line, prepared: Result, exported: Result, asked: Result) -> Trial:
+        try:
+            built = await self._derive(recipe, line, prepared, exported)
+            if not variants.is_run_here(recipe):
+                return Trial(recipe, built, Quality())
+            with self._journal.step("check", recipe.variant, then=_AFTER["check"]) as now:
+                found = await self._assess(now, recipe, line, prepared, built, asked)
+                checks = line.check(found, recipe)
+                verdict = judge(found, self._order.gate)
+                now.detail = f"{recipe.variant}: {quality.summary(found)}"
+        except (BuildFailed, CheckFailed) as error:
+            is_last = recipe == self._order.recipes[-1]
+            if isinstance(error, StorageFull) or self._order.walk is Walk.ALL or is_last:
+                raise
+            return Trial(recipe, None, Quality(), Verdict((error.message,)))
+        return Trial(recipe, built, found, verdict, checks)
+
+    async def _derive(self, recipe: Recipe, line: Line, prepared: Result, exported: Result) -> Result:
+        with self._journal.step("quantize", recipe.variant, then=_AFTER["quantize"]) as now:
+            inputs = {"exported": exported.key, "recipe": msgspec.to_builtins(recipe)}
+
+            async def make(out: Path, bench: Workbench) -> None:
+                await line.derive(exported.folder, prepared.folder, out, recipe, bench)
+
+            return await self._run(now, "quantize", inputs, make)
+
+    async def _assess(
+        self, now: RunningStep, recipe: Recipe, line: Line, prepared: Result, built: Result, asked: Result
+    ) -> Quality:
+        async def make(out: Path, bench: Workbench) -> None:
+            found = await line.assess(built.folder, prepared.folder, recipe, asked.folder, self._cases, bench)
+            (out / _QUALITY).write_bytes(msgspec.json.encode(found))
+
+        done = await self._run(now, "check", {"built": built.key, "asked": asked.key}, make)
+        return msgspec.json.decode((done.folder / _QUALITY).read_bytes(), type=Quality)
+
+    async def _measure(self, found: Found, chosen: list[Trial]) -> None:
+        for trial in chosen:
+            if found.task is Task.GENERATE and trial.built is not None and variants.is_run_here(trial.recipe):
+                with self._journal.step("measure", trial.variant, then=_AFTER["measure"]) as now:
+                    name, settings = f"{self._order.name}:{trial.variant}", self._site.settings
+                    measured = await measure(trial.built.folder, name, found.context_length, settings)
+                    if measured is not None:
+                        trial.measured = (measured,)
+                        now.detail = f"{trial.variant}: {measured.decode_tokens_per_s:.0f} tokens/s a stream"
+
+    async def _install(self, found: Found, source: Source, chosen: list[Trial], report: Report) -> tuple[Artifact, ...]:
+        with self._journal.step("card", "card, model card, inputs, sha256 of each file"):
+            staged = await asyncio.to_thread(stage, self._order, found, source, chosen, report, self._site.store)
+        with self._journal.step("commit", ", ".join(one.variant for one in chosen)):
+            return staged.commit()
+
+    async def _run(self, now: RunningStep, name: str, inputs: dict[str, Any], make: Make) -> Result:
+        result = await self._site.steps.run(name, inputs, now.log, make)
+        now.is_kept = result.is_kept
+        return result
 
 
-def _versions() -> dict[str, str]:
-    found = {"foundry-lite": __version__}
-    for name in _PACKAGES:
-        found[name] = importlib.metadata.version(name)
-    return found
-
-
-class _Step:
-    """Reports when a step begins and, unless it raised, when it is done."""
-
-    def __init__(self, report: Report, name: str, detail: str) -> None:
-        self._report = report
-        self._name = name
-        self.detail = detail
-        self._began = time.monotonic()
-
-    def __enter__(self) -> _Step:
-        self._report(StepReport(STEPS.index(self._name) + 1, self._name, self.detail))
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
-        if kind is None:
-            seconds = time.monotonic() - self._began
-            self._report(StepReport(STEPS.index(self._name) + 1, self._name, self.detail, seconds))
+_NAMES = ("fetch", "merge", "export", "check", "quantize", "check", "measure")
+_AFTER = {name: _NAMES[_NAMES.index(name) + 1 :] for name in _NAMES}

@@ -103,6 +103,14 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def link_tree(source: Path, target: Path) -> None:
+    """Make every file below ``source`` appear in the existing folder ``target``, by `link_or_copy`."""
+    for path in sorted(one for one in source.rglob("*") if one.is_file()):
+        other = target / path.relative_to(source)
+        other.parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(path, other)
+
+
 def _link_folder(source: Path, link: Path) -> None:
     try:
         link.symlink_to(source, target_is_directory=True)

@@ -136,6 +136,8 @@ def contradiction(recipe: Recipe) -> str:
         return f"{recipe.precision} is not quantized, so {recipe.algorithm} does not apply"
     if recipe.mixed and recipe.precision is not Precision.INT4:
         return "mixed gives some matrices 8 bits instead of 4; in int8 all have them"
-    if recipe.provider is not Provider.CPU and (recipe.fast_prefill or recipe.adapters or recipe.kv is KvPrecision.INT8):
+    if recipe.provider is not Provider.CPU and (
+        recipe.fast_prefill or recipe.adapters or recipe.kv is KvPrecision.INT8
+    ):
         return "fp, lora and kv8 are for the provider cpu"
     return ""

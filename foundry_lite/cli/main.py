@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from foundry_lite import __version__, errors
-from foundry_lite.cli import bench, importing, models, running, serving
+from foundry_lite.cli import bench, building, cards, importing, jobs, models, running, serving
 from foundry_lite.cli.output import Output
 from foundry_lite.errors import FoundryError
 
@@ -19,6 +19,7 @@ EXIT_CODES: tuple[tuple[type[FoundryError], int], ...] = (
     (errors.BadSetting, 2),
     (errors.InvalidRequest, 2),
     (errors.ModelNotFound, 3),
+    (errors.JobNotFound, 3),
     (errors.NameTaken, 4),
     (errors.SourceRejected, 5),
     (errors.BuildFailed, 6),
@@ -42,8 +43,11 @@ app = typer.Typer(
 app.command("serve")(serving.serve)
 app.command("run")(running.run)
 app.command("import")(importing.import_)
+app.command("build")(building.build_)
+app.add_typer(jobs.app)
 app.command("list")(models.list_)
 app.command("show")(models.show)
+app.command("card")(cards.card)
 app.command("rm")(models.rm)
 app.command("ps")(serving.ps)
 app.command("bench")(bench.bench)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from pathlib import Path
 from foundry_lite.catalog.card import Card, read_card
 from foundry_lite.catalog.reference import ModelRef
 from foundry_lite.devices import process_exists
-from foundry_lite.errors import BadReference, FoundryError, ModelNotFound, NameTaken, StorageFull
+from foundry_lite.errors import BadReference, DamagedArtifact, FoundryError, ModelNotFound, NameTaken, StorageFull
 from foundry_lite.store.adapters import Adapter, AdapterShelf
 from foundry_lite.store.manifest import Manifest, read_manifest
 
@@ -183,27 +183,26 @@ class Store:
             return folder
         raise StorageFull(f"{self._staging} is full of left-over folders", hint="Run 'foundry-lite rm --leftovers'.")
 
-    def commit(self, staged: Path, name: str, *, replace: bool) -> None:
-        """Make the staged model folder visible as ``name`` by one rename.
+    def install(self, staging: Path, name: str, variants: Sequence[str], keeps: Callable[[Manifest], bool]) -> None:
+        """Make staged variants visible, each by one rename; a variant of the same name is renamed away first.
 
-        Raises `NameTaken` if the name exists and ``replace`` is false. With ``replace`` the old model is first
-        renamed away; should the second rename fail, it is put back.
+        Installed variants of that name that ``keeps`` says no to, such as those of other weights, go.
         """
-        target = self._models / name
-        self._models.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            staged.rename(target)
-            return
-        if not replace:
-            raise name_taken(name)
-        old = staged.with_name(staged.name + _REPLACED)
-        target.rename(old)
-        try:
-            staged.rename(target)
-        except OSError:
-            old.rename(target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        model = self._models / name
+        model.mkdir(parents=True, exist_ok=True)
+        for number, variant in enumerate(variants):
+            old, target = staging / f"{number}{_REPLACED}-variant", model / variant
+            if target.exists():
+                target.rename(old)
+            try:
+                (staging / variant).rename(target)
+            except OSError:
+                if old.exists():
+                    old.rename(target)
+                raise
+        for other in [one for one in model.iterdir() if one.is_dir() and one.name not in variants]:
+            if not any(keeps(one.manifest) for one in self._readable([other])):
+                other.rename(staging / f"{other.name}{_REPLACED}-variant")
 
     def plan_removal(self, ref: ModelRef) -> Removal:
         """Say what removing a model, a variant or an adapter of it would remove. Raises `ModelNotFound`.
@@ -262,9 +261,19 @@ class Store:
                 target = self._models / old.name.removesuffix(_REPLACED)
                 if not target.exists():
                     old.rename(target)
+            self._restore_variants(leftover.folder)
             self.adapters.restore(leftover.folder)
             shutil.rmtree(leftover.folder, ignore_errors=True)
         return dead
+
+    def _restore_variants(self, leftover: Path) -> None:
+        for old in leftover.glob(f"*{_REPLACED}-variant"):
+            with suppress(DamagedArtifact, OSError):
+                manifest = read_manifest(old)
+                target = self._models / manifest.name / manifest.variant
+                if not any(target.parent.glob("*/")):  # nothing took its place
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    old.rename(target)
 
     def _variant_folders(self, name: str = "*") -> Iterator[Path]:
         own = {path.name for path in self._models.glob(name) if path.is_dir()}

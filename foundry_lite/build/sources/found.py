@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from foundry_lite.catalog.card import Defaults, Task
+from foundry_lite.catalog.recipe import Recipe
 
 
 class Kind(StrEnum):
@@ -46,7 +47,8 @@ class Found:
     """A source that was found to be importable. ``files`` are all that the build may read of it.
 
     ``notes`` are sentences that the user should read: what was dequantized, which template was put in its place.
-    ``weight_bits`` is the width of most of its weights: 32, 16, or less where it comes quantized.
+    ``weight_bits`` is the width of most of its weights: 32, 16, or less where it comes quantized. ``recipe`` is what
+    keeps a source as it is: its own integers, or its own graph; ``None`` where the recipe is to be chosen.
     """
 
     kind: Kind
@@ -61,5 +63,6 @@ class Found:
     license: str = "unknown"
     weight_bits: int = 16
     base: Found | None = None
+    recipe: Recipe | None = None
     needs_template: bool = False  # it brings no chat template: a plain one is put in its place
     notes: tuple[str, ...] = ()

@@ -1,0 +1,90 @@
+"""The two production lines, decoders and encoders: how their graphs are made, and how their loss is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from foundry_lite.build import encoders, export, quality, variants
+from foundry_lite.build.evaluation import Case
+from foundry_lite.build.sources.found import Exporter, Found, Kind
+from foundry_lite.build.workbench import Workbench, link_tree
+from foundry_lite.catalog.card import Task
+from foundry_lite.catalog.recipe import Recipe
+from foundry_lite.catalog.report import Quality
+from foundry_lite.store.manifest import Check
+
+
+class Line(Protocol):
+    """What the pipeline asks for, step by step. Folders named ``target`` exist and are empty."""
+
+    async def export(self, found: Found, prepared: Path, target: Path, bench: Workbench) -> None: ...
+
+    async def ask(self, found: Found, prepared: Path, target: Path, cases: tuple[Case, ...], bench: Workbench) -> None:
+        """Record what the source says."""
+
+    async def derive(self, exported: Path, prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None: ...
+
+    async def assess(
+        self, built: Path, prepared: Path, recipe: Recipe, asked: Path, cases: tuple[Case, ...], bench: Workbench
+    ) -> Quality: ...
+
+    def check(self, found: Quality, recipe: Recipe) -> tuple[Check, ...]:
+        """Return what is recorded of a sound variant. Raises `CheckFailed`."""
+
+
+class Decoders:
+    """Models that generate text. ``has_source`` is false for ready graphs, which nothing can be compared with."""
+
+    def __init__(self, *, has_source: bool, is_finished: bool) -> None:
+        self._has_source = has_source
+        self._is_finished = is_finished  # a ready folder is taken as it stands
+
+    async def export(self, found: Found, prepared: Path, target: Path, bench: Workbench) -> None:
+        await export.export(found, prepared, target, bench)
+
+    async def ask(self, found: Found, prepared: Path, target: Path, cases: tuple[Case, ...], bench: Workbench) -> None:
+        if self._has_source:
+            await quality.ask_source(found, prepared, target, cases, bench)
+
+    async def derive(self, exported: Path, prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None:
+        if self._is_finished:
+            link_tree(exported, target)
+        else:
+            await variants.derive(exported, prepared, target, recipe, bench)
+
+    async def assess(
+        self, built: Path, _prepared: Path, recipe: Recipe, asked: Path, cases: tuple[Case, ...], bench: Workbench
+    ) -> Quality:
+        return await quality.assess(built, recipe, asked if self._has_source else None, cases, bench)
+
+    def check(self, found: Quality, recipe: Recipe) -> tuple[Check, ...]:
+        return quality.check_fidelity(found, recipe)
+
+
+class Encoders:
+    """Models that turn text into vectors or scores."""
+
+    async def export(self, found: Found, prepared: Path, target: Path, bench: Workbench) -> None:
+        await encoders.export(found, prepared, target, bench)
+
+    async def ask(self, _found: Found, _prepared: Path, _target: Path, _cases: tuple[Case, ...], _b: Workbench) -> None:
+        """Nothing: `encoders.check` asks the source itself."""
+
+    async def derive(self, exported: Path, _prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None:
+        await encoders.derive(exported, target, recipe, bench)
+
+    async def assess(
+        self, built: Path, prepared: Path, recipe: Recipe, _asked: Path, _cases: tuple[Case, ...], bench: Workbench
+    ) -> Quality:
+        return await encoders.check(prepared, built, recipe, bench)
+
+    def check(self, found: Quality, recipe: Recipe) -> tuple[Check, ...]:
+        return encoders.check_similarity(found, recipe)
+
+
+def line_for(found: Found) -> Line:
+    """Return the line that a source belongs to."""
+    if found.task is not Task.GENERATE:
+        return Encoders()
+    return Decoders(has_source=found.exporter is not Exporter.NONE, is_finished=found.kind is Kind.GENAI)
