@@ -138,8 +138,9 @@ def test_floats_of_each_kind_are_read_as_float32(path: Path, dtype: str, data: b
     ],
 )
 def test_what_is_no_array_of_floats_is_refused(path: Path, entry: dict[str, object], fact: str) -> None:
-    end = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
-    write_raw(path, json.dumps({"a": entry, "b": end}).encode(), bytes(8))
+    write_raw(
+        path, json.dumps({"a": entry, "b": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}}).encode(), bytes(16)
+    )
     with pytest.raises(DamagedWeights) as caught:
         read_arrays(path)
     assert caught.value.message == f"model.safetensors is damaged: {fact}"
