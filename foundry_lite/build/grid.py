@@ -1,23 +1,24 @@
 """Integers that a source came with: the scales and zero points of its weights, so that none is rounded twice.
 
 `prepare` writes `grid.safetensors` beside the float weights: for a quantized tensor ``NAME`` (as Hugging Face calls the
-weight) ``NAME.scales`` float32 (outputs, blocks), and unless it is symmetric ``NAME.zeros`` uint8 (outputs, blocks);
-the metadata of the file has ``NAME`` → ``"BITS BLOCK_SIZE"``. Every float weight is then exactly
+weight) ``NAME.scales`` float32 (outputs, blocks), unless it is symmetric ``NAME.zeros`` uint8 (outputs, blocks), and
+``NAME.form`` int32: its bits and the size of its blocks. Every float weight is then exactly
 ``scale * (q - zero)`` with a whole number ``0 <= q < 2 ** bits``; a symmetric one has the zero ``2 ** (bits - 1)``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foundry_lite.build.places import FUSED
-from foundry_lite.build.tensor_stream import TensorFile, TensorWriter, rows_at_a_time
+from foundry_lite.build.safetensors import Tensor, read_header, read_raw, read_rows, write
 from foundry_lite.errors import BuildFailed
 
 GRID = "grid.safetensors"
@@ -25,6 +26,8 @@ GRID = "grid.safetensors"
 _NODE = re.compile(r"/(?:model/)?(?P<layer>layers\.\d+)/(?P<part>attn|mlp)/(?P<name>\w+_proj)/MatMul")
 _MODULE = {"attn": "self_attn", "mlp": "mlp"}
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+_KINDS = {(4, "f"): "F32", (1, "u"): "U8", (4, "i"): "I32"}  # of numpy → of safetensors
+_PIECE = 1 << 22  # weights that are packed at a time
 _UNUSED = 8  # the upper half of the last byte, as onnxruntime's quantizer leaves it
 _EXACT = 1e-6  # of the largest weight of a matrix: what float32 may lose on the way
 
@@ -75,24 +78,20 @@ class Grid:
 def read_grid(prepared: Path) -> Grid | None:
     """Return the grid of a prepared folder, or ``None`` when it has none. Lattices are read when they are asked for."""
     path = prepared / GRID
-    return Grid(_Lattices(TensorFile(path))) if path.is_file() else None
+    return Grid(_Lattices(path)) if path.is_file() else None
 
 
-def write_grid(prepared: Path, lattices: Iterable[tuple[str, Lattice]]) -> None:
-    """Write `grid.safetensors` for a folder; nothing when there is no lattice. ``lattices`` fit into memory."""
-    layout: dict[str, tuple[str, tuple[int, ...]]] = {}
-    arrays: dict[str, NDArray[np.float32] | NDArray[np.uint8]] = {}
-    metadata = {}
-    for name, one in lattices:
-        metadata[name] = f"{one.bits} {one.block_size}"
-        arrays[f"{name}.scales"], layout[f"{name}.scales"] = one.scales, ("F32", one.scales.shape)
+def write_grid(prepared: Path, lattices: Mapping[str, Lattice]) -> None:
+    """Write `grid.safetensors` for a folder; nothing when there is no lattice."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, one in lattices.items():
+        arrays[f"{name}.scales"] = one.scales
+        arrays[f"{name}.form"] = np.array([one.bits, one.block_size], np.int32)
         if one.zeros is not None:
-            arrays[f"{name}.zeros"], layout[f"{name}.zeros"] = one.zeros, ("U8", one.zeros.shape)
-    if not layout:
-        return
-    with TensorWriter(prepared / GRID, layout, metadata) as writer:
-        for name, array in arrays.items():
-            writer.write(name, [array])
+            arrays[f"{name}.zeros"] = one.zeros
+    if arrays:
+        layout = {name: (_KINDS[array.dtype.itemsize, array.dtype.kind], array.shape) for name, array in arrays.items()}
+        write(prepared / GRID, layout, {name: [array] for name, array in arrays.items()})
 
 
 def pack(
@@ -109,7 +108,7 @@ def pack(
     if lattice.scales.shape[0] != outputs or not filled - lattice.block_size < inputs <= filled:
         raise BuildFailed(f"a matrix of {inputs} x {outputs} has {lattice.scales.shape} scales from its source")
     packed = np.empty((outputs, blocks, lattice.block_size * lattice.bits // 8), np.uint8)
-    step = rows_at_a_time(filled)
+    step = max(1, _PIECE // filled)
     for start in range(0, outputs, step):
         stop = min(start + step, outputs)
         packed[start:stop] = _pack_rows(weight[:, start:stop].T, lattice.columns(start, stop))
@@ -180,20 +179,27 @@ def _side_by_side(parts: list[Lattice]) -> Lattice | None:
 class _Lattices(Mapping[str, Lattice]):
     """The lattices in a file, each read when it is asked for: in memory they would be an eighth of the weights."""
 
-    def __init__(self, file: TensorFile) -> None:
-        self._file = file
-        self._names = [name.removesuffix(".scales") for name in file.entries if name.endswith(".scales")]
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._tensors = read_header(path)
 
     def __getitem__(self, name: str) -> Lattice:
-        if f"{name}.scales" not in self._file.entries:
+        scales, form, zeros = (self._tensors.get(f"{name}.{part}") for part in ("scales", "form", "zeros"))
+        if scales is None or form is None:
             raise KeyError(name)
-        bits, block_size = map(int, self._file.metadata[name].split())
-        has_zeros = f"{name}.zeros" in self._file.entries
-        zeros = self._file.array(f"{name}.zeros") if has_zeros else None
-        return Lattice(bits, block_size, self._file.floats(f"{name}.scales"), zeros)
+        bits, block_size = (int(one) for one in self._read(form).view("<i4"))
+        return Lattice(
+            bits,
+            block_size,
+            read_rows(self._path, name, scales),
+            None if zeros is None else self._read(zeros).reshape(zeros.shape),
+        )
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return (name.removesuffix(".form") for name in self._tensors if name.endswith(".form"))
 
     def __len__(self) -> int:
-        return len(self._names)
+        return sum(1 for _ in self)
+
+    def _read(self, tensor: Tensor) -> NDArray[np.uint8]:
+        return np.concatenate(list(read_raw(self._path, tensor)))
