@@ -15,6 +15,7 @@ import tomli_w
 from msgspec import Struct
 
 from foundry_lite.catalog.recipe import Recipe
+from foundry_lite.catalog.report import Golden
 from foundry_lite.errors import DamagedArtifact
 
 
@@ -48,8 +49,52 @@ class Task(StrEnum):
     RERANK = "rerank"
 
 
+class Origin(StrEnum):
+    """What a step of a model's lineage is."""
+
+    BASE = "base"  # the model that an adapter was trained over
+    ADAPTER = "adapter"  # merged into the base before it
+    SOURCE = "source"  # a model with weights of its own
+
+
+class Ancestor(Struct, frozen=True, omit_defaults=True):
+    """One step of the lineage. ``digest`` is the sha256 over its weights' hashes; ``revision`` a commit of the Hub."""
+
+    origin: Origin
+    name: str
+    kind: str
+    digest: str
+    revision: str = ""
+    license: str = "unknown"
+    parameters: int | None = None
+
+
+class Basis(StrEnum):
+    """How a size is known."""
+
+    MEASURED = "measured"  # files of that precision were built and counted
+    COMPUTED = "computed"  # parameters times bytes for each
+
+
+class Sizes(Struct, frozen=True):
+    """Bytes of this variant's files, beside the same parameters in 32 and in 16 bits."""
+
+    variant: int
+    fp32: int
+    fp16: int
+    fp32_is: Basis
+    fp16_is: Basis
+
+    def smaller_than(self, other: int) -> float:
+        """Return the share of ``other`` bytes that this variant saves; negative where it is larger."""
+        return 1 - self.variant / other
+
+
 class Card(Struct, frozen=True, omit_defaults=True):
-    """What a model is, where it comes from, how this variant was built and what was measured of it."""
+    """What a model is, where it comes from, how this variant was built and what was measured of it.
+
+    ``lineage`` is in the order in which weights were made, base model first. ``command`` builds the same again.
+    """
 
     name: str
     architecture: str
@@ -62,6 +107,14 @@ class Card(Struct, frozen=True, omit_defaults=True):
     license: str = "unknown"
     defaults: Defaults = Defaults()
     limits: str = ""
+    revision: str = ""
+    command: str = ""
+    untested_here: bool = False  # built for a provider that this machine could not run
+    notes: tuple[str, ...] = ()
+    lineage: tuple[Ancestor, ...] = ()
+    tools: dict[str, str] = {}
+    sizes: Sizes | None = None
+    goldens: tuple[Golden, ...] = ()
     evidence: tuple[Evidence, ...] = ()
 
 

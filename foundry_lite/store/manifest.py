@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -15,6 +16,12 @@ from foundry_lite.catalog.recipe import Recipe
 from foundry_lite.errors import DamagedArtifact
 
 MANIFEST = "manifest.json"
+CARD = "card.toml"
+REPORT = "report.json"
+MODEL_CARD = "model_card.md"
+SBOM = "sbom.cdx.json"
+# What says when and where something was measured. All other files follow from the inputs alone, byte for byte.
+RECORDS = frozenset((MANIFEST, CARD, REPORT, MODEL_CARD, SBOM))
 _SCHEMA = 1
 _CHUNK = 1 << 20
 _AGAIN = "Import the model again with --force."
@@ -29,14 +36,29 @@ class FileEntry(Struct, frozen=True):
     sha256: str
 
 
-class Source(Struct, frozen=True):
-    """What an artifact was built from. ``location`` is the path or name the user gave."""
+class Source(Struct, frozen=True, omit_defaults=True):
+    """What an artifact was built from. ``location`` is the path or name the user gave.
+
+    ``revision`` is a commit of the Hub, where known. ``base`` is the model that an adapter was merged into.
+    """
 
     kind: str
     location: str
     architecture: str
     parameters: int
     files: tuple[FileEntry, ...]
+    license: str = "unknown"
+    revision: str = ""
+    base: Source | None = None
+
+    @property
+    def weights_digest(self) -> str:
+        """A sha256 that all copies of the same weights share, a base's included."""
+        hashes = [one.sha256 for one in self.files if one.path.endswith(_WEIGHTS)] or [one.sha256 for one in self.files]
+        own = hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+        if self.base is None:
+            return own
+        return hashlib.sha256(f"{self.base.weights_digest}\n{own}".encode()).hexdigest()
 
 
 class Check(Struct, frozen=True):
@@ -49,7 +71,10 @@ class Check(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True):
-    """The record beside the files; with it, an artifact can be verified and built again."""
+    """The record beside the files; with it, an artifact can be verified and built again.
+
+    ``build_digest`` is `digest_build` of the files; empty in manifests of versions before 0.2.
+    """
 
     schema: int
     name: str
@@ -60,6 +85,7 @@ class Manifest(Struct, frozen=True):
     versions: dict[str, str]
     checks: tuple[Check, ...]
     files: tuple[FileEntry, ...]
+    build_digest: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -72,9 +98,12 @@ class Manifest(Struct, frozen=True):
     @property
     def weights_digest(self) -> str:
         """The same for all variants that were made of the same weights."""
-        weights = [one.sha256 for one in self.source.files if one.path.endswith(_WEIGHTS)]
-        hashes = weights or [one.sha256 for one in self.source.files]
-        return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+        return self.source.weights_digest
+
+    @property
+    def built_files(self) -> tuple[FileEntry, ...]:
+        """The files that follow from the inputs alone."""
+        return tuple(entry for entry in self.files if entry.path not in RECORDS)
 
 
 class AdapterManifest(Struct, frozen=True):
@@ -142,6 +171,7 @@ def new_manifest(
     folder: Path, name: str, source: Source, recipe: Recipe, *, versions: dict[str, str], checks: tuple[Check, ...]
 ) -> Manifest:
     """Describe the files that lie in ``folder`` now."""
+    files = digest_files(folder)
     return Manifest(
         schema=_SCHEMA,
         name=name,
@@ -151,7 +181,8 @@ def new_manifest(
         recipe=recipe,
         versions=versions,
         checks=checks,
-        files=digest_files(folder),
+        files=files,
+        build_digest=digest_build(files),
     )
 
 
@@ -177,6 +208,15 @@ def digest_files(folder: Path) -> tuple[FileEntry, ...]:
     """Hash every file below ``folder``, the manifest itself left out, in the order of their paths."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)
     return tuple(FileEntry(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path)) for path in files)
+
+
+def digest_build(files: Iterable[FileEntry]) -> str:
+    """Return a sha256 over the paths and hashes of the files that follow from the inputs alone.
+
+    Two builds of the same source, recipe and tools have the same digest, whenever and wherever they were made.
+    """
+    built = sorted((entry.path, entry.sha256) for entry in files if entry.path not in RECORDS)
+    return hashlib.sha256("".join(f"{path}\0{sha256}\n" for path, sha256 in built).encode()).hexdigest()
 
 
 def verify_sizes(folder: Path, manifest: HasFiles) -> None:

@@ -9,8 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_lite.catalog.card import Card, Defaults, Evidence, format_card, read_card
+from foundry_lite.catalog.card import (
+    Ancestor,
+    Basis,
+    Card,
+    Defaults,
+    Evidence,
+    Origin,
+    Sizes,
+    format_card,
+    read_card,
+)
 from foundry_lite.catalog.recipe import Precision, recipe_for
+from foundry_lite.catalog.report import Golden
 from foundry_lite.errors import DamagedArtifact
 
 SMALL = Card("mine", "Qwen2ForCausalLM", 10, 512, "folder", recipe_for(Precision.INT4))
@@ -25,6 +36,17 @@ FULL = Card(
     license="apache-2.0",
     defaults=Defaults(temperature=0.7, top_p=0.8, top_k=20),
     limits="Speaks no French.",
+    revision="f" * 40,
+    command="foundry-lite build mine",
+    untested_here=True,
+    notes=("Dequantized from Q4_K.",),
+    lineage=(
+        Ancestor(Origin.BASE, "maker/base", "gguf", "1" * 64, "f" * 40, "gemma", 7),
+        Ancestor(Origin.ADAPTER, "skill", "peft-adapter", "2" * 64),
+    ),
+    tools={"onnx": "1.23.2"},
+    sizes=Sizes(25, 100, 50, Basis.MEASURED, Basis.COMPUTED),
+    goldens=(Golden("Say\n'''hi\"\"\"", "Hi.", False), Golden("x", "y")),
     evidence=(
         Evidence("top1_agreement", 0.981, "share", "2026-11-02", "foundry-lite import x", 512, "laptop", {"ort": "1"}),
         Evidence("accuracy", 1, "share", "2026-11-02", "python accuracy.py"),
@@ -43,6 +65,12 @@ def test_any_text_and_figure_survive(text: str, figure: float, count: int) -> No
     card = Card(text, text, count, 1, text, recipe_for(Precision.FP32), limits=text)
     card = msgspec.structs.replace(card, evidence=(Evidence(text, figure, text, text, text, versions={text: text}),))
     assert msgspec.toml.decode(format_card(card), type=Card) == card
+
+
+def test_what_is_smaller_is_smaller_by_a_share() -> None:
+    sizes = Sizes(25, 100, 20, Basis.MEASURED, Basis.COMPUTED)
+    assert sizes.smaller_than(sizes.fp32) == 0.75
+    assert sizes.smaller_than(sizes.fp16) == -0.25
 
 
 def test_what_is_not_known_is_not_written() -> None:

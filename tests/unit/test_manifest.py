@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from foundry_lite.catalog.recipe import Precision, recipe_for
@@ -14,6 +16,7 @@ from foundry_lite.store.manifest import (
     FileEntry,
     Manifest,
     Source,
+    digest_build,
     digest_files,
     new_manifest,
     read_manifest,
@@ -64,6 +67,44 @@ def test_it_lists_every_file_but_itself_in_the_order_of_paths(folder: Path) -> N
     assert read_manifest(folder).files == entries
     assert digest_files(folder) == entries
     assert read_manifest(folder).size_bytes == 3
+
+
+def test_the_build_digest_ignores_what_says_when_and_where(folder: Path) -> None:
+    before = read_manifest(folder)
+    assert before.build_digest == digest_build(before.files)
+    for name in ("card.toml", "report.json", "model_card.md", "sbom.cdx.json"):
+        (folder / name).write_text("2026-11-21")
+    assert digest_build(digest_files(folder)) == before.build_digest
+    (folder / "sub" / "card.toml").write_text("this one is no record")
+    assert digest_build(digest_files(folder)) != before.build_digest
+
+
+def test_the_build_digest_knows_names_from_contents_and_not_the_order() -> None:
+    one, other = FileEntry("a", 3, ABC), FileEntry("b", 0, NOTHING)
+    assert digest_build((one, other)) == digest_build((other, one))
+    assert digest_build((one, other)) != digest_build((FileEntry("a", 0, NOTHING), FileEntry("b", 3, ABC)))
+    # sha256sum of "a", a zero byte, the hash of "abc" and a line end
+    assert digest_build((one,)) == hashlib.sha256(b"a\0" + ABC.encode() + b"\n").hexdigest()
+
+
+def test_a_base_is_kept_and_part_of_what_the_weights_are(folder: Path) -> None:
+    before = read_manifest(folder)
+    base = Source("huggingface-folder", "b", "X", 1, (FileEntry("m.safetensors", 3, ABC),), "mit", "f" * 40)
+    source = msgspec.structs.replace(before.source, base=base)
+    write_manifest(folder, msgspec.structs.replace(before, source=source))
+    after = read_manifest(folder)
+    assert after.source.base == base
+    assert after.weights_digest not in (before.weights_digest, base.weights_digest)
+
+
+def test_a_manifest_of_version_0_1_is_read(folder: Path) -> None:
+    old = json.loads((folder / "manifest.json").read_bytes())
+    del old["build_digest"]
+    (folder / "manifest.json").write_text(json.dumps(old))
+    manifest = read_manifest(folder)
+    assert (manifest.build_digest, manifest.source.base, manifest.source.license) == ("", None, "unknown")
+    # the digest that adapters of that version were fitted to
+    assert manifest.weights_digest == hashlib.sha256(ABC.encode()).hexdigest()
 
 
 def test_a_file_longer_than_one_read_has_the_right_hash(tmp_path: Path) -> None:
