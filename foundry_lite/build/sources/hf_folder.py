@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
-from foundry_lite.build.safetensors import count_parameters
+from foundry_lite.build.sources.files import check_file, exists, read_json
 from foundry_lite.build.sources.found import Found, Kind, Options
+from foundry_lite.build.sources.model_config import read_config, read_shape
+from foundry_lite.build.sources.text_checks import PLAIN_TEMPLATE_NOTE, check_template, check_vocabulary
+from foundry_lite.build.sources.weight_checks import (
+    Shapes,
+    check_finite,
+    check_shapes,
+    find_weights,
+    shapes_of,
+    weight_bits,
+)
 from foundry_lite.catalog.card import Defaults
-from foundry_lite.errors import DamagedWeights, NotAModel, PickledWeights, RemoteCode, UnsupportedArchitecture
+from foundry_lite.errors import RemoteCode, UnsupportedArchitecture
 
 # Families whose graph is a plain decoder with GroupQueryAttention, each converted and compared with transformers in
 # tests/integration/test_import.py.
@@ -22,7 +33,7 @@ ARCHITECTURES = (
     "Qwen3ForCausalLM",
 )
 
-_TEXT_FILES = (
+TEXT_FILES = (
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -35,7 +46,7 @@ _TEXT_FILES = (
     "merges.txt",
     "tokenizer.model",
 )
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_LONGEST_FRONT = 1 << 16  # bytes of a README that are looked at
 
 
 def recognises(path: Path) -> bool:
@@ -43,63 +54,62 @@ def recognises(path: Path) -> bool:
     return path.is_dir()
 
 
-def inspect(folder: Path, _options: Options = Options()) -> Found:
-    """Look at a folder and say what it is.
+def inspect(folder: Path, _options: Options | None = None) -> Found:
+    """Look at a folder and say what it is. Every weight is read once, to find what is not finite.
 
-    Raises a `SourceRejected`: `NotAModel`, `UnsupportedArchitecture`, `DamagedWeights`, `PickledWeights`, `RemoteCode`.
+    Raises a `SourceRejected`: `NotAModel`, `UnsupportedArchitecture`, `DamagedWeights`, `PickledWeights`, `RemoteCode`,
+    `UnsafeSource`.
     """
-    config = _read_config(folder)
-    _refuse_code(folder)
-    architecture = _architecture(config)
-    weights = _weight_files(folder)
-    if not (folder / "tokenizer.json").is_file():
-        raise NotAModel(
-            f"{folder} has no tokenizer.json",
-            hint="Save the fast tokenizer beside the model: AutoTokenizer.from_pretrained(…).save_pretrained(folder).",
-        )
+    config = read_config(folder)
+    refuse_code(folder)
+    architecture = read_architecture(config)
+    weights = find_weights(folder)
+    bits = weight_bits(weights)
+    found = describe(folder, config, architecture, shapes_of(weights))
+    check_finite(weights)
+    return dataclasses.replace(found, files=(*weights, *text_files(folder)), weight_bits=bits)
+
+
+def describe(folder: Path, config: dict[str, Any], architecture: str, tensors: Shapes) -> Found:
+    """Check all but the weights' numbers, and say what the folder is; ``files`` is left empty.
+
+    Raises a `SourceRejected`: `NotAModel`, `DamagedWeights`, `UnsafeSource`.
+    """
+    shape = read_shape(config)
+    check_shapes(config, architecture, shape, tensors)
+    check_vocabulary(folder, shape.vocabulary)
+    has_template = check_template(folder)
     return Found(
         kind=Kind.FOLDER,
         folder=folder,
-        files=(*weights, *(path for name in _TEXT_FILES if (path := folder / name).is_file())),
+        files=(),
         architecture=architecture,
-        parameters=sum(count_parameters(path) for path in weights),
-        context_length=_context_length(config),
+        parameters=sum(math.prod(size) for size in tensors.values()),
+        context_length=shape.context_length,
         defaults=_defaults(folder),
         license=_license(folder),
+        needs_template=not has_template,
+        notes=() if has_template else (PLAIN_TEMPLATE_NOTE,),
     )
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
-        found = "an adapter" if (folder / "adapter_config.json").is_file() else "no config.json"
-        raise NotAModel(
-            f"{folder} is no model folder: it has {found}",
-            hint="Give a folder as save_pretrained() writes it; for an adapter over its base: --name MODEL@ADAPTER.",
-        )
-    return _read_json(path)
+def text_files(folder: Path) -> tuple[Path, ...]:
+    """Return the small files that a build may read. Raises `UnsafeSource` when one is none of this folder."""
+    return tuple(check_file(folder / name) for name in TEXT_FILES if exists(folder / name))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise NotAModel(f"{path.name} cannot be read: {error}", hint="Save the model again.") from error
-    if not isinstance(value, dict):
-        raise NotAModel(f"{path.name} is not a JSON object", hint="Save the model again.")
-    return value
-
-
-def _refuse_code(folder: Path) -> None:
+def refuse_code(folder: Path) -> None:
+    """Raise `RemoteCode` when the folder wants Python code of its own to be run."""
     for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
-        if (folder / name).is_file() and "auto_map" in _read_json(folder / name):
+        if exists(folder / name) and "auto_map" in read_json(folder / name):
             raise RemoteCode(
                 f"{name} has an 'auto_map': this model wants Python code from its own folder to be run",
                 hint="Code that comes with a model is never run. Use a model of a family built into transformers.",
             )
 
 
-def _architecture(config: dict[str, Any]) -> str:
+def read_architecture(config: dict[str, Any]) -> str:
+    """Return the family of a model in 16 or 32 bit. Raises `UnsupportedArchitecture`."""
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names else None
     if name not in ARCHITECTURES:
@@ -115,45 +125,12 @@ def _architecture(config: dict[str, Any]) -> str:
     return str(name)
 
 
-def _weight_files(folder: Path) -> tuple[Path, ...]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        return _shards(folder, index)
-    if (folder / "model.safetensors").is_file():
-        return (folder / "model.safetensors",)
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-    if pickles:
-        raise PickledWeights(
-            f"the weights are pickled ({', '.join(pickles[:3])}): reading them can run any code",
-            hint="Save the model as safetensors: model.save_pretrained(folder, safe_serialization=True).",
-        )
-    raise NotAModel(f"{folder} has no model.safetensors", hint="Give a folder as save_pretrained() writes it.")
-
-
-def _shards(folder: Path, index: Path) -> tuple[Path, ...]:
-    mapping = _read_json(index).get("weight_map")
-    names = sorted({str(name) for name in mapping.values()}) if isinstance(mapping, dict) else []
-    if not names or any("/" in name or "\\" in name or not name.endswith(".safetensors") for name in names):
-        raise DamagedWeights(f"{index.name} names no safetensors files of this folder", hint="Download it again.")
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise DamagedWeights(f"{len(missing)} of {len(names)} shards are missing: {missing[0]}", hint="Download them.")
-    return tuple(folder / name for name in names)
-
-
-def _context_length(config: dict[str, Any]) -> int:
-    length = config.get("max_position_embeddings")
-    if not isinstance(length, int) or length < 1:
-        raise NotAModel(f"config.json: 'max_position_embeddings' is {length!r}", hint="Save the model again.")
-    return length
-
-
 def _defaults(folder: Path) -> Defaults:
     """Read the model's own sampling; greedy where it says ``do_sample: false`` outright."""
     path = folder / "generation_config.json"
-    if not path.is_file():
+    if not exists(path):
         return Defaults()
-    own = _read_json(path)
+    own = read_json(path)
     if own.get("do_sample") is False:
         return Defaults(temperature=0.0)
     defaults = Defaults()
@@ -174,7 +151,10 @@ def _is_within(value: Any, most: float) -> bool:
 def _license(folder: Path) -> str:
     """Read the licence out of the front matter of the folder's README.md, as the Hub does."""
     path = folder / "README.md"
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    if not exists(path):
+        return "unknown"
+    with check_file(path).open("rb") as stream:
+        lines = stream.read(_LONGEST_FRONT).decode("utf-8", errors="replace").splitlines()
     if not lines or lines[0].strip() != "---":
         return "unknown"
     front = lines[1 : lines.index("---", 1) if "---" in lines[1:] else 1]
