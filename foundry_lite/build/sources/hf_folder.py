@@ -55,23 +55,39 @@ def recognises(path: Path) -> bool:
 
 
 def inspect(folder: Path, _options: Options | None = None) -> Found:
-    """Look at a folder and say what it is. Every weight is read once, to find what is not finite.
+    """Look at a folder of weights in 16 or 32 bit and say what it is.
 
     Raises a `SourceRejected`: `NotAModel`, `UnsupportedArchitecture`, `DamagedWeights`, `PickledWeights`, `RemoteCode`,
     `UnsafeSource`.
     """
     config = read_config(folder)
     refuse_code(folder)
+    read_architecture(config)
+    if config.get("quantization_config"):
+        raise UnsupportedArchitecture(
+            "the weights are quantized already (config.json has a 'quantization_config')",
+            hint="Import the model in 16 or 32 bit; foundry-lite quantizes it.",
+        )
+    bits = weight_bits(find_weights(folder))
+    return dataclasses.replace(describe(folder), weight_bits=bits)
+
+
+def describe(folder: Path) -> Found:
+    """Say what a folder is, whatever its weights are packed in. Every float is read once, to find what is not finite.
+
+    Raises a `SourceRejected`.
+    """
+    config = read_config(folder)
+    refuse_code(folder)
     architecture = read_architecture(config)
     weights = find_weights(folder)
-    bits = weight_bits(weights)
-    found = describe(folder, config, architecture, shapes_of(weights))
+    found = describe_model(folder, config, architecture, shapes_of(weights))
     check_finite(weights)
-    return dataclasses.replace(found, files=(*weights, *text_files(folder)), weight_bits=bits)
+    return dataclasses.replace(found, files=(*weights, *text_files(folder)))
 
 
-def describe(folder: Path, config: dict[str, Any], architecture: str, tensors: Shapes) -> Found:
-    """Check all but the weights' numbers, and say what the folder is; ``files`` is left empty.
+def describe_model(folder: Path, config: dict[str, Any], architecture: str, tensors: Shapes) -> Found:
+    """Check the model of a folder against the shapes of its weights, which may lie elsewhere; ``files`` is left empty.
 
     Raises a `SourceRejected`: `NotAModel`, `DamagedWeights`, `UnsafeSource`.
     """
@@ -109,18 +125,13 @@ def refuse_code(folder: Path) -> None:
 
 
 def read_architecture(config: dict[str, Any]) -> str:
-    """Return the family of a model in 16 or 32 bit. Raises `UnsupportedArchitecture`."""
+    """Return the family of a model. Raises `UnsupportedArchitecture`."""
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names else None
     if name not in ARCHITECTURES:
         given = f"'{name}'" if name else "none named in config.json"
         raise UnsupportedArchitecture(
             f"the architecture ({given}) is not supported", hint=f"Supported: {', '.join(ARCHITECTURES)}."
-        )
-    if config.get("quantization_config"):
-        raise UnsupportedArchitecture(
-            "the weights are quantized already (config.json has a 'quantization_config')",
-            hint="Import the model in 16 or 32 bit; foundry-lite quantizes it.",
         )
     return str(name)
 

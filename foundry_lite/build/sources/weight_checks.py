@@ -168,7 +168,7 @@ def _check_head(config: dict[str, Any], shape: Shape, tensors: Shapes) -> None:
         raise DamagedWeights("the weights have no embed_tokens.weight", hint=_SAME)
     if "lm_head.weight" in tensors:
         _require("lm_head.weight", tensors["lm_head.weight"], (shape.vocabulary, shape.hidden))
-    elif not config.get("tie_word_embeddings"):
+    elif not config.get("tie_word_embeddings") and not any(name.startswith("lm_head.") for name in tensors):
         raise DamagedWeights(
             "the weights have no lm_head.weight, and config.json does not say that it is tied to the embedding",
             hint=_SAME,
