@@ -25,13 +25,15 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 from msgspec import Struct
 
 from foundry_lite import __version__, devices
+from foundry_lite.catalog.report import Measured
 from foundry_lite.engine.engine import Engine, EngineOptions, load_engine
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import GenerationRequest, Sampling, Timings, Tokens
@@ -90,6 +92,7 @@ class BenchReport(Struct, frozen=True):
     machine: dict[str, str | int]
     versions: dict[str, str]
     threads: int
+    provider: str
     load_seconds: float
     loaded_bytes: int | None
     peak_bytes: int | None
@@ -112,8 +115,18 @@ async def measure(
     artifact: Artifact, options: EngineOptions, workload: Workload, report: Callable[[str], None]
 ) -> BenchReport:
     """Run the workload on a worker of its own. Raises `InvalidRequest` when a prompt does not fit the context."""
+    return await measure_folder(artifact.folder, str(artifact.ref), options, workload, report)
+
+
+async def measure_folder(
+    folder: Path, name: str, options: EngineOptions, workload: Workload, report: Callable[[str], None]
+) -> BenchReport:
+    """Do as `measure`, for a model folder that need not be installed.
+
+    A provider that cannot be loaded is an error here: figures of another one would be somebody else's.
+    """
     began = time.monotonic()
-    engine = await load_engine(artifact.folder, options)
+    engine = await load_engine(folder, replace(options, falls_back=False))
     load_seconds = time.monotonic() - began
     try:
         _require_fit(engine, workload)
@@ -123,17 +136,62 @@ async def measure(
     finally:
         await engine.close()
     return BenchReport(
-        model=str(artifact.ref),
+        model=name,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=devices.probe_machine().as_dict(),
-        versions={"foundry-lite": __version__, "onnxruntime": version("onnxruntime")},
+        versions=versions_of(engine.runner),
         threads=options.threads or devices.usable_cores(),
+        provider=engine.provider,
         load_seconds=round(load_seconds, 3),
         loaded_bytes=loaded,
         peak_bytes=peak,
         rounds=workload.rounds,
         rows=rows,
     )
+
+
+async def brief(
+    folder: Path,
+    options: EngineOptions,
+    *,
+    streams: int,
+    prompt_tokens: int,
+    new_tokens: int,
+    rounds: int,
+    command: str,
+) -> Measured:
+    """Measure one workload on a worker of its own; ``command`` is what a person would run to see the same.
+
+    TTFT, prefill and decode are medians over all requests, at ``streams`` requests at once. No other provider takes
+    the place of the one that is asked for. Raises `LoadFailed`, or `InvalidRequest` when a prompt does not fit.
+    """
+    workload = Workload((prompt_tokens,), new_tokens, (streams,), rounds)
+    found = await measure_folder(folder, folder.name, options, workload, lambda _text: None)
+    row = found.rows[0]
+    return Measured(
+        date=found.date,
+        machine=found.machine,
+        versions=found.versions,
+        command=command,
+        threads=found.threads,
+        provider=found.provider,
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+        streams=streams,
+        ttft_ms=row.ttft_ms.median,
+        prefill_tokens_per_s=row.prefill_tokens_per_s.median,
+        decode_tokens_per_s=row.decode_tokens_per_s.median,
+        system_tokens_per_s=row.system_tokens_per_s.median,
+        load_seconds=found.load_seconds,
+        loaded_bytes=found.loaded_bytes,
+        peak_bytes=found.peak_bytes,
+    )
+
+
+def versions_of(runner: str) -> dict[str, str]:
+    """Return the versions that a measurement depends on; ``runner`` is the package that computes."""
+    packages = {"onnxruntime", runner}
+    return {"foundry-lite": __version__, **{name: version(name) for name in sorted(packages)}}
 
 
 def _require_fit(engine: Engine, workload: Workload) -> None:

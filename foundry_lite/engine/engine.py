@@ -12,14 +12,14 @@ import sys
 from collections import deque
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from foundry_lite import devices
+from foundry_lite.catalog.recipe import Provider
 from foundry_lite.engine import messages
 from foundry_lite.engine.adapters import AdapterFile, Adapters
 from foundry_lite.engine.futures import fail, settle
@@ -33,10 +33,10 @@ from foundry_lite.engine.messages import (
     Failure,
     Inspect,
     Inspected,
-    Load,
     Loaded,
     Produced,
 )
+from foundry_lite.engine.options import EngineOptions as EngineOptions  # users of an engine find it here
 from foundry_lite.errors import EngineDied, FoundryError, LoadFailed
 from foundry_lite.generation import Delta, GenerationRequest
 from foundry_lite.settings import child_environment
@@ -45,26 +45,6 @@ log = logging.getLogger(__name__)
 
 _LAST_SECONDS = 2.0  # that a worker whose stdout has ended may take to end itself
 _LAST_WORDS = 4000  # characters of a worker's stderr that are kept to explain its death
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """How a worker runs its model. ``threads=0`` means as many as this process may use cores.
-
-    ``kv_bytes`` is the most that keys and values may take; 0 is a quarter of this machine's memory. ``speculation`` is
-    how many tokens are guessed at once by prompt look-up; 0 guesses none.
-    """
-
-    threads: int = 0
-    slots: int = 16
-    queue: int = 256
-    context_length: int = 4096
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    kv_bytes: int = 0
-    reproducible: bool = False
-    speculation: int = 0
 
 
 class Engine:
@@ -87,6 +67,8 @@ class Engine:
         self.vocabulary = 0
         self.kv_bytes = 0
         self.runner = ""
+        self.provider = ""  # the execution provider that computes
+        self.fallback_reason: str | None = None  # why it is not the one that was asked for
         self.died = asyncio.Event()
 
     @property
@@ -213,7 +195,7 @@ class Engine:
                 settle(self._questions.popleft(), reply)
             case Loaded():
                 self.context_length, self.vocabulary = reply.context_length, reply.vocabulary
-                self.kv_bytes, self.runner = reply.kv_bytes, reply.runner
+                self.kv_bytes, self.runner, self.provider = reply.kv_bytes, reply.runner, reply.provider
                 self._loaded.set_result(reply)
 
     def _refuse(self, number: int | None, error: FoundryError) -> None:
@@ -284,8 +266,28 @@ class Engine:
 async def load_engine(folder: Path, options: EngineOptions) -> Engine:
     """Start a worker, wait until it has loaded the model, and return its engine.
 
-    Raises `LoadFailed`; the worker is gone then.
+    A provider that cannot be loaded, or takes its worker down with it, is replaced by the CPU where ``options`` allow
+    it; the log and `Engine.fallback_reason` say so. Raises `LoadFailed`; the worker is gone then.
     """
+    try:
+        return await _start(folder, options)
+    except LoadFailed as error:
+        if options.provider is Provider.CPU or not options.falls_back:
+            raise
+        failed = error
+    log.warning("provider=%s cannot run %s, the CPU does instead: %s", options.provider, folder, failed.message)
+    try:
+        engine = await _start(folder, replace(options, provider=Provider.CPU))
+    except LoadFailed as error:
+        raise LoadFailed(
+            f"{options.provider}: {failed.message}; and not on the CPU either: {error.message}",
+            hint="'foundry-lite devices' lists what can be used here.",
+        ) from error
+    engine.fallback_reason = f"{options.provider}: {failed.message}"
+    return engine
+
+
+async def _start(folder: Path, options: EngineOptions) -> Engine:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -296,21 +298,7 @@ async def load_engine(folder: Path, options: EngineOptions) -> Engine:
         env=child_environment(PYTHONUNBUFFERED="1"),
     )
     engine = Engine(process)
-    engine._send(
-        Load(
-            folder=str(folder),
-            threads=options.threads or devices.usable_cores(),
-            slots=options.slots,
-            queue=options.queue,
-            context_length=options.context_length,
-            temperature=options.temperature,
-            top_p=options.top_p,
-            top_k=options.top_k,
-            kv_bytes=options.kv_bytes or devices.usable_memory() // 4,
-            reproducible=options.reproducible,
-            speculation=options.speculation,
-        )
-    )
+    engine._send(options.load(folder))
     try:
         await engine._loaded
     except BaseException:

@@ -11,6 +11,7 @@ computing them again. A generator reserves the memory of a whole context at once
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,11 +22,14 @@ from typing import Any
 import numpy as np
 import onnxruntime_genai as og
 
+from foundry_lite.catalog.recipe import Provider
 from foundry_lite.engine import adapter_file, model_folder
 from foundry_lite.engine.model_folder import ModelFolder
+from foundry_lite.engine.providers import NAMES, plugin_of
 from foundry_lite.engine.runner import Logits
 from foundry_lite.errors import ContextExceeded, FoundryError, InternalFault, InvalidRequest, LoadFailed
 
+_GROWING = (Provider.OPENVINO,)  # makes present anew in each step, whatever the configuration says
 _REPLAY = 512  # tokens that are computed again in one piece
 _STEPS = 16  # tokens prefilled in the time that one takes to decode; docs/decisions/0011
 _NO_CHOOSING = {  # the logits are wanted as the graph gives them, of one sequence
@@ -48,7 +52,9 @@ class _Slot:
 
 
 class GenaiRunner:
-    """One model folder in onnxruntime-genai on the CPU. Raises `LoadFailed` when it cannot be loaded, or does not run.
+    """One model folder in onnxruntime-genai, on the CPU or with another execution provider.
+
+    Raises `LoadFailed` when it cannot be loaded, does not run, or was not given the provider that is asked for.
 
     ``can_extend`` says whether the graph takes several tokens behind others. Where it does not, as with the mask of
     ``MultiHeadAttention``, `prefill` of a slot that holds tokens works, but computes them again or goes one by one.
@@ -57,7 +63,9 @@ class GenaiRunner:
     can_copy = False
     can_verify = False
 
-    def __init__(self, folder: Path, *, threads: int, slots: int, context_length: int) -> None:
+    def __init__(
+        self, folder: Path, *, threads: int, slots: int, context_length: int, provider: Provider = Provider.CPU
+    ) -> None:
         self._folder = model_folder.read(folder)
         if self._folder.senses:
             raise LoadFailed(f"it takes more than tokens: {', '.join(self._folder.senses)}")
@@ -66,11 +74,15 @@ class GenaiRunner:
         self.context_length = min(context_length, self._folder.context_length)
         self.vocabulary = self._folder.vocabulary
         self._capacity = max(self.context_length, self._folder.window)  # a window must fit into the buffer
-        shares = self._folder.shares_buffer is True
+        shares = self._folder.shares_buffer is True and provider not in _GROWING
         self.kv_granule = self._capacity if shares else 1
         self.kv_bytes_per_token = self._folder.kv_bytes_per_token * (1 if shares else 2)  # past and present
         with _translated(LoadFailed):
-            self._model = og.Model(_configuration(self._folder, threads))
+            _register(provider)
+            self._model = og.Model(_configuration(self._folder, threads, provider))
+        device = NAMES[provider].device
+        if device and self._model.device_type != device:
+            raise LoadFailed(f"{provider} was asked for, onnxruntime-genai took {self._model.device_type}")
         self._adapters: Any = None  # made with the first of them
         self._slots = [_Slot() for _ in range(slots)]
         self._logits = np.zeros((slots, self.vocabulary), np.float32)
@@ -211,14 +223,34 @@ def _works(call: Callable[[], object]) -> bool:
     return True
 
 
-def _configuration(folder: ModelFolder, threads: int) -> Any:
-    """Return the folder's configuration with our number of threads, errors as exceptions only."""
+def _register(provider: Provider) -> None:
+    """Make the library of an installed plug-in known to onnxruntime-genai."""
+    module = plugin_of(provider)
+    if module is None:
+        return
+    try:
+        path = importlib.import_module(module).get_library_path()
+    except (ImportError, AttributeError, OSError) as error:
+        raise LoadFailed(f"the package {module} cannot be used: {error}") from error
+    og.register_execution_provider_library(NAMES[provider].onnxruntime, path)
+
+
+def _configuration(folder: ModelFolder, threads: int, provider: Provider) -> Any:
+    """Return the folder's configuration with our number of threads and provider, errors as exceptions only."""
     configuration = og.Config(str(folder.path))
-    options = {"intra_op_num_threads": threads, "log_severity_level": 4}
-    model: dict[str, Any] = {"decoder": {"session_options": options}}
+    name = NAMES[provider].genai
+    if name not in folder.providers:  # else what the builder says of it stays
+        configuration.clear_providers()
+        if provider is not Provider.CPU:
+            configuration.append_provider(name)
+    if provider is Provider.OPENVINO:  # it has threads of its own
+        own = {"CPU": {"INFERENCE_NUM_THREADS": str(threads)}}
+        configuration.set_provider_option(name, "load_config", json.dumps(own))
+    model: dict[str, Any] = {"decoder": {"session_options": {"intra_op_num_threads": threads, "log_severity_level": 4}}}
     if folder.window > folder.context_length:
         model["context_length"] = folder.window  # only so that a buffer may be as long as the window
-    configuration.overlay(json.dumps({"model": model}))
+    search = {"search": {"past_present_share_buffer": False}} if provider in _GROWING else {}
+    configuration.overlay(json.dumps({"model": model, **search}))
     return configuration
 
 

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
+from foundry_lite.catalog.recipe import Provider
 from foundry_lite.errors import EngineBusy, FoundryError, InternalFault, InvalidRequest, LoadFailed
 from foundry_lite.generation import Delta, GenerationRequest
 
@@ -28,6 +29,7 @@ class Load(Struct, frozen=True, tag=True):
     kv_bytes: int
     reproducible: bool
     speculation: int
+    provider: Provider = Provider.CPU
 
 
 class Begin(Struct, frozen=True, tag=True):
@@ -70,6 +72,7 @@ class Loaded(Struct, frozen=True, tag=True):
     vocabulary: int
     kv_bytes: int
     runner: str
+    provider: Provider = Provider.CPU
 
 
 class AdapterReady(Struct, frozen=True, tag=True):

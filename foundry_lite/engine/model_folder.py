@@ -46,6 +46,7 @@ class ModelFolder:
     shares_buffer: bool | None
     window: int
     senses: tuple[str, ...]  # what it takes besides tokens, such as ``vision``
+    providers: tuple[str, ...] = ()  # those that the configuration names, as onnxruntime-genai calls them
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -102,7 +103,7 @@ def _describe(path: Path, config: dict[str, Any]) -> ModelFolder:
     layers = int(decoder["num_hidden_layers"])
     logits = graph.outputs.get("logits")
     width = logits.shape[-1] if logits is not None and logits.shape else ""
-    window = decoder.get("sliding_window") or {}
+    window, sessions = decoder.get("sliding_window") or {}, decoder.get("session_options") or {}
     return ModelFolder(
         path=path,
         graph=graph,
@@ -114,6 +115,7 @@ def _describe(path: Path, config: dict[str, Any]) -> ModelFolder:
         shares_buffer=config.get("search", {}).get("past_present_share_buffer"),
         window=int(window.get("window_size", 0)),
         senses=tuple(name for name in _OTHER_SENSES if name in model),
+        providers=tuple(name for one in sessions.get("provider_options") or [] for name in one),
     )
 
 

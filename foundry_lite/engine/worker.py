@@ -64,7 +64,13 @@ class Worker:
         self._inbox = inbox
         self._outbox = outbox
         # Twice the slots: what ended turns computed stays in the other half, for as long as its memory lasts.
-        runner = open_runner(folder, threads=load.threads, slots=2 * load.slots, context_length=load.context_length)
+        runner = open_runner(
+            folder,
+            threads=load.threads,
+            slots=2 * load.slots,
+            context_length=load.context_length,
+            provider=load.provider,
+        )
         self._runner = runner
         kv_tokens = _kv_tokens(runner, load.kv_bytes)
         text = TextModel(folder)
@@ -79,7 +85,7 @@ class Worker:
         self._count = threading.Lock()
         self._leaving: set[str] = set()  # adapters to forget once no turn uses them
         kv_bytes = min(kv_tokens, runner.slots * context_length) * runner.kv_bytes_per_token
-        outbox.send(Loaded(context_length, runner.vocabulary, kv_bytes, runner_name(runner)))
+        outbox.send(Loaded(context_length, runner.vocabulary, kv_bytes, runner_name(runner), load.provider))
 
     def run(self) -> None:
         """Serve until the process is ended by the intake."""
