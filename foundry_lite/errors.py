@@ -4,6 +4,7 @@
     ├── InvalidRequest          a request that cannot be obeyed; names the field
     │   └── ContextExceeded     the prompt does not fit the context
     ├── RequestTooLarge         a body beyond the limit
+    ├── NotAllowed              a request without the token that it needs
     ├── BadReference            a text that is no model reference
     ├── BadSetting              an environment variable that cannot be obeyed
     ├── ModelNotFound           nothing installed answers to that name
@@ -70,6 +71,10 @@ class ContextExceeded(InvalidRequest):
 
 class RequestTooLarge(FoundryError):
     """A request whose body is beyond the limit."""
+
+
+class NotAllowed(FoundryError):
+    """A request without the token that it needs."""
 
 
 class BadReference(FoundryError):

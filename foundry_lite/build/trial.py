@@ -47,3 +47,19 @@ def explain(order: Order, trials: Sequence[Trial], chosen: Sequence[Trial]) -> s
             return f"{names}: the faster {trials[0].variant} loses too much more (docs/decisions/0009)."
         return f"{names} is faster than {trials[-1].variant} and loses little more."
     return f"{names}: as ordered."
+
+
+def summary(quality: Quality) -> str:
+    """Return a quality's figures in one line."""
+    words = []
+    for name, loss in (("neutral", quality.neutral), ("own", quality.own)):
+        if loss is not None and loss.top1 is not None and loss.kl_mean is not None:
+            words.append(f"{name}: top-1 {loss.top1:.1%}, KL {loss.kl_mean:.4f} of {loss.positions}")
+        elif loss is not None:
+            words.append(f"{name}: perplexity {loss.perplexity:.2f} of {loss.positions}")
+    if quality.task is not None:
+        task = quality.task
+        words.append(f"task: {task.passed} of {task.total}, the source {task.source_passed}")
+    if quality.similarity is not None:
+        words.append(f"similarity {quality.similarity:.4f}")
+    return "; ".join(words)

@@ -15,13 +15,12 @@ from foundry_lite.build.gate import Gate
 from foundry_lite.build.jobs import Job
 from foundry_lite.build.journal import NAMES, StepReport
 from foundry_lite.build.order import AUTO, Order, Walk
+from foundry_lite.build.ordering import order_for
 from foundry_lite.build.pipeline import Outcome, build, open_site
 from foundry_lite.catalog.recipe import parse_variant
-from foundry_lite.catalog.reference import ModelRef, parse_reference
 from foundry_lite.catalog.report import Candidate, TextLoss
 from foundry_lite.cli.options import JsonOption
 from foundry_lite.cli.output import Output, StatusLine, megabytes
-from foundry_lite.errors import BadReference, ModelNotFound
 from foundry_lite.settings import read_settings
 from foundry_lite.store.store import Store
 
@@ -64,7 +63,8 @@ def build_(
     if auto == bool(variant):
         raise typer.BadParameter("name the variants with --variant, or let --auto choose")
     recipes = AUTO if auto else tuple(parse_variant(one) for one in variant or ())
-    order = _order(model, name, base)
+    store = Store(read_settings().home)
+    order = order_for(model, name, None if base is None else str(base), store)
     order = msgspec.structs.replace(
         order,
         recipes=recipes,
@@ -76,27 +76,6 @@ def build_(
         allow_pickle=allow_pickle,
     )
     tell_outcome(run_build(order, output), output)
-
-
-def _order(model: str, name: str | None, base: Path | None) -> Order:
-    """Return the order for an installed model, or for a path."""
-    if Path(model).exists():
-        if name is None:
-            raise typer.BadParameter("a source needs a name here", param_hint="--name")
-        if parse_reference(name) != ModelRef(name):
-            raise BadReference(f"{name!r} names more than a model", hint="Give a plain name; --variant names variants.")
-        return Order(name, model, base=None if base is None else str(base))
-    reference = parse_reference(model)
-    if name is not None or reference != ModelRef(reference.name):
-        raise typer.BadParameter("name an installed model alone, or give the path of a source and --name")
-    manifest = Store(read_settings().home).resolve(reference).manifest
-    if not Path(manifest.source.location).exists():
-        raise ModelNotFound(
-            f"the source of '{model}' is not at {manifest.source.location} any more",
-            hint=f"Give its path: foundry-lite build PATH --name {model} …",
-        )
-    own = None if manifest.source.base is None else manifest.source.base.location
-    return Order(manifest.name, manifest.source.location, base=str(base) if base is not None else own)
 
 
 def run_build(order: Order, output: Output, job: Job | None = None) -> Outcome:

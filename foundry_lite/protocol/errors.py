@@ -12,8 +12,10 @@ from foundry_lite.errors import FoundryError, InvalidRequest
 _STATUSES: tuple[tuple[type[FoundryError], int, str], ...] = (
     (errors.InvalidRequest, 400, "invalid_request_error"),
     (errors.RequestTooLarge, 413, "invalid_request_error"),
+    (errors.NotAllowed, 401, "authentication_error"),
     (errors.BadReference, 400, "invalid_request_error"),
     (errors.ModelNotFound, 404, "invalid_request_error"),
+    (errors.JobNotFound, 404, "invalid_request_error"),
     (errors.NameTaken, 409, "invalid_request_error"),
     (errors.SourceRejected, 422, "invalid_request_error"),
     (errors.EngineBusy, 503, "server_error"),

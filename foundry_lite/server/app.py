@@ -24,6 +24,7 @@ from foundry_lite.residency import Residency, Resident
 from foundry_lite.server.answers import ClientGone, error_answer, json_answer
 from foundry_lite.server.chat import ChatEndpoint
 from foundry_lite.server.guards import Guards
+from foundry_lite.server.jobs import JobsEndpoint
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Artifact, Store
 
@@ -34,6 +35,7 @@ class Daemon:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
+        self.jobs = JobsEndpoint(store, settings)
         self._residency: Residency | None = None
         self._began = time.monotonic()
 
@@ -49,6 +51,7 @@ class Daemon:
         try:
             yield
         finally:
+            await self.jobs.close()
             await self._residency.close()
 
     async def health(self, _request: Request) -> Response:
@@ -122,6 +125,11 @@ def create_app(store: Store, settings: Settings) -> ASGIApp:
             Route("/v1/models/{model:path}", _answer(daemon.model), methods=["GET"]),
             Route("/v1/chat/completions", _answer(daemon.chat), methods=["POST"]),
             Route("/api/ps", _answer(daemon.loaded), methods=["GET"]),
+            Route("/api/jobs", _answer(daemon.jobs.list), methods=["GET"]),
+            Route("/api/jobs", _answer(daemon.jobs.begin), methods=["POST"]),
+            Route("/api/jobs/{job}", _answer(daemon.jobs.show), methods=["GET"]),
+            Route("/api/jobs/{job}", _answer(daemon.jobs.cancel), methods=["DELETE"]),
+            Route("/api/jobs/{job}/logs", _answer(daemon.jobs.logs), methods=["GET"]),
         ],
         lifespan=daemon.lifespan,
         exception_handlers={HTTPException: _http_error, Exception: _mistake},
