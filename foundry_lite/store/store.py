@@ -2,6 +2,7 @@
 
     <home>/models/<name>/<variant>/     manifest.json, card.toml, model.onnx, tokenizer.json, …
     <home>/adapters/<name>/<adapter>/   LoRA adapters over them (`adapters`)
+    <home>/choices/<name>.json          which variant `tune` chose (`choices`)
     <home>/staging/<name>-<pid>-<n>/    being built; whatever lies here is not a model, and may be removed
 
     foundry_lite/embedded/<name>/<variant>/   the models that come with the package: read-only, same layout
@@ -21,86 +22,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from foundry_lite.catalog.card import Card, read_card
 from foundry_lite.catalog.reference import ModelRef
 from foundry_lite.devices import process_exists
 from foundry_lite.errors import BadReference, DamagedArtifact, FoundryError, ModelNotFound, NameTaken, StorageFull
 from foundry_lite.store.adapters import Adapter, AdapterShelf
+from foundry_lite.store.artifact import Artifact as Artifact  # users of a store find it here
+from foundry_lite.store.artifact import Damage, Leftover, Listing, Removal
+from foundry_lite.store.choices import Choices
 from foundry_lite.store.manifest import Manifest, read_manifest
 
-_REPLACED = ".replaced"  # what an old model is called for the moment between two renames
+_REPLACED = ".replaced"  # what an old variant is called for the moment between two renames
+_GONE = ".gone"  # and one that nothing takes the place of
 EMBEDDED = Path(__file__).parent.parent / "embedded"
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """One installed variant of a model: a folder that the engine can load, and an adapter to run over it."""
-
-    folder: Path
-    manifest: Manifest
-    is_embedded: bool
-    adapter: Adapter | None = None
-
-    @property
-    def ref(self) -> ModelRef:
-        adapter = None if self.adapter is None else self.adapter.manifest.adapter
-        return ModelRef(self.manifest.name, self.manifest.variant, adapter)
-
-    @property
-    def base(self) -> Artifact:
-        """The same without its adapter: what is loaded, once for all adapters."""
-        return replace(self, adapter=None)
-
-    @property
-    def identity(self) -> str:
-        """Changes whenever the model under this name is another one."""
-        return f"{self.ref} {self.manifest.created} {self.folder}"
-
-    def card(self) -> Card:
-        return read_card(self.folder / "card.toml")
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """A folder in the store that should be a model and is not."""
-
-    folder: Path
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """A staging folder. ``is_live`` when the process that made it still runs."""
-
-    folder: Path
-    size_bytes: int
-    is_live: bool
-    modified: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """What `Store.remove` would remove: look at it before you do it. ``folders`` are all that goes."""
-
-    name: str
-    artifacts: tuple[Artifact, ...]
-    folders: tuple[Path, ...]
-    adapters: tuple[Adapter, ...] = ()
-
-    @property
-    def size_bytes(self) -> int:
-        own = sum(one.manifest.size_bytes for one in self.artifacts)
-        return own + sum(one.manifest.size_bytes for one in self.adapters)
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """All that the store holds, good and bad."""
-
-    artifacts: tuple[Artifact, ...]
-    damages: tuple[Damage, ...]
-    leftovers: tuple[Leftover, ...]
-    adapters: tuple[Adapter, ...] = ()
 
 
 class Store:
@@ -111,6 +44,7 @@ class Store:
         self._staging = home / "staging"
         self._embedded = embedded
         self.adapters = AdapterShelf(home / "adapters")
+        self.choices = Choices(home / "choices")
 
     def scan(self) -> Listing:
         """Look at everything; a damaged model is reported, never raised."""
@@ -127,7 +61,7 @@ class Store:
         return Listing(tuple(artifacts), tuple(damages), tuple(self._leftovers()), good)
 
     def resolve(self, ref: ModelRef) -> Artifact:
-        """Find the artifact for a reference; without a variant, the newest of that name.
+        """Find the artifact for a reference; without a variant, the one that was chosen, else the newest.
 
         Raises `ModelNotFound`, or `DamagedArtifact` when it is there and cannot be read.
         """
@@ -137,7 +71,9 @@ class Store:
         if not folders:
             raise self._not_found(ref)
         artifacts = list(self._readable(folders)) or [self._read(folders[0])]  # the last raises what is wrong with it
-        return max(artifacts, key=lambda one: one.manifest.created)
+        chosen = self.choices.find(ref.name)
+        fitting = [one for one in artifacts if chosen is not None and chosen.fits(one.manifest)]
+        return replace(fitting[0], chosen=chosen) if fitting else max(artifacts, key=lambda one: one.manifest.created)
 
     def bases(self, ref: ModelRef) -> tuple[Artifact, ...]:
         """Return the variants that a reference may mean and that take adapters, the newest first."""
@@ -191,7 +127,7 @@ class Store:
         model = self._models / name
         model.mkdir(parents=True, exist_ok=True)
         for number, variant in enumerate(variants):
-            old, target = staging / f"{number}{_REPLACED}-variant", model / variant
+            old, target = staging / f"{number}{_REPLACED}", model / variant
             if target.exists():
                 target.rename(old)
             try:
@@ -202,7 +138,7 @@ class Store:
                 raise
         for other in [one for one in model.iterdir() if one.is_dir() and one.name not in variants]:
             if not any(keeps(one.manifest) for one in self._readable([other])):
-                other.rename(staging / f"{other.name}{_REPLACED}-variant")
+                other.rename(staging / f"{other.name}{_GONE}")
 
     def plan_removal(self, ref: ModelRef) -> Removal:
         """Say what removing a model, a variant or an adapter of it would remove. Raises `ModelNotFound`.
@@ -249,29 +185,27 @@ class Store:
             with suppress(OSError):  # not empty: other variants or adapters stay
                 folder.parent.rmdir()
         shutil.rmtree(grave, ignore_errors=True)
+        model = removal.name.partition(":")[0].partition("@")[0]
+        self.choices.keep_only(model, {folder.name for folder in self._variant_folders(model)})
 
     def remove_leftovers(self) -> tuple[Leftover, ...]:
         """Remove staging folders whose process has ended, and return them.
 
-        A model that was being replaced when the process was killed is put back first.
+        A variant that was being replaced when the process was killed is put back first.
         """
         dead = tuple(leftover for leftover in self._leftovers() if not leftover.is_live)
         for leftover in dead:
-            for old in leftover.folder.glob(f"*{_REPLACED}"):
-                target = self._models / old.name.removesuffix(_REPLACED)
-                if not target.exists():
-                    old.rename(target)
             self._restore_variants(leftover.folder)
             self.adapters.restore(leftover.folder)
             shutil.rmtree(leftover.folder, ignore_errors=True)
         return dead
 
     def _restore_variants(self, leftover: Path) -> None:
-        for old in leftover.glob(f"*{_REPLACED}-variant"):
+        for old in leftover.glob(f"*{_REPLACED}"):
             with suppress(DamagedArtifact, OSError):
                 manifest = read_manifest(old)
                 target = self._models / manifest.name / manifest.variant
-                if not any(target.parent.glob("*/")):  # nothing took its place
+                if not target.exists():
                     target.parent.mkdir(parents=True, exist_ok=True)
                     old.rename(target)
 

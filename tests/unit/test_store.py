@@ -11,7 +11,7 @@ import pytest
 from foundry_lite.catalog.card import Card, format_card
 from foundry_lite.catalog.recipe import Precision, Recipe, recipe_for
 from foundry_lite.catalog.reference import ModelRef, parse_reference
-from foundry_lite.errors import DamagedArtifact, ModelNotFound, NameTaken, StorageFull
+from foundry_lite.errors import DamagedArtifact, ModelNotFound, StorageFull
 from foundry_lite.store.manifest import Source, new_manifest, write_manifest
 from foundry_lite.store.store import EMBEDDED, Store
 
@@ -186,47 +186,60 @@ def test_staging_gives_up_after_a_thousand_left_over_folders(store: Store, home:
         store.begin_staging("a")
 
 
-def test_a_model_is_not_there_before_its_commit_and_whole_after_it(store: Store, home: Path) -> None:
-    staged = stage(store, "a")
+def commit(store: Store, staging: Path, *variants: str, keeps: bool = True) -> None:
+    store.install(staging, "a", variants, keeps=lambda _: keeps)
+
+
+def test_a_model_is_not_there_before_it_is_installed_and_whole_after_it(store: Store, home: Path) -> None:
+    staging = stage(store, "a").parent
+    (staging / "a" / "cpu-int4").rename(staging / "cpu-int4")
     assert names(store) == []
-    store.commit(staged, "a", replace=False)
+    commit(store, staging, "cpu-int4")
     assert names(store) == ["a:cpu-int4"]
     assert (home / "models" / "a" / "cpu-int4" / "model.onnx").read_bytes() == b"12345"
-    assert not staged.exists()
+    assert not (staging / "cpu-int4").exists()
 
 
-def test_a_commit_under_a_name_that_is_taken_changes_nothing(store: Store) -> None:
-    store.commit(stage(store, "a"), "a", replace=False)
-    before = store.scan().artifacts
-    staged = stage(store, "a")
-    with pytest.raises(NameTaken) as caught:
-        store.commit(staged, "a", replace=False)
-    assert caught.value.message == "a model is called 'a' already"
-    assert store.scan().artifacts == before
-    assert staged.is_dir()
+def stage_variant(store: Store, recipe: Recipe = INT4, created: str = "2026-03-01T00:00:00+00:00") -> Path:
+    """Make one variant in a staging folder, as a build does; return the staging folder."""
+    staging = store.begin_staging("a")
+    install(staging.parent, staging.name, recipe, created)
+    path = staging / recipe.variant / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(staging.name.encode(), b"a"))
+    return staging
 
 
-def test_a_commit_that_replaces_leaves_nothing_of_the_old_model(store: Store, home: Path) -> None:
+def test_a_variant_joins_those_that_are_kept_and_takes_the_place_of_its_like(store: Store, home: Path) -> None:
+    install(home / "models", "a", INT8)
+    install(home / "models", "a", INT4)
+    staging = stage_variant(store)
+    commit(store, staging, "cpu-int4")
+    assert names(store) == ["a:cpu-int4", "a:cpu-int8"]
+    assert store.resolve(ModelRef("a", "cpu-int4")).manifest.created.startswith("2026-03")
+
+
+def test_variants_that_are_not_kept_go(store: Store, home: Path) -> None:
     old = install(home / "models", "a", INT8)
-    staged = stage(store, "a")
-    store.commit(staged, "a", replace=True)
+    commit(store, stage_variant(store), "cpu-int4", keeps=False)
     assert names(store) == ["a:cpu-int4"]
     assert not old.exists()
-    assert not list(staged.parent.iterdir())
 
 
-def test_a_commit_may_replace_what_is_not_there(store: Store) -> None:
-    store.commit(stage(store, "a"), "a", replace=True)
-    assert names(store) == ["a:cpu-int4"]
-
-
-def test_the_old_model_is_put_back_when_the_new_one_cannot_be_moved(store: Store, home: Path) -> None:
+def test_the_old_variant_is_put_back_when_the_new_one_cannot_be_moved(store: Store, home: Path) -> None:
     install(home / "models", "a", INT8)
-    staging = store.begin_staging("a")
     with pytest.raises(FileNotFoundError):
-        store.commit(staging / "never built", "a", replace=True)
+        commit(store, store.begin_staging("a"), "cpu-int8")
     assert names(store) == ["a:cpu-int8"]
-    assert not list(staging.iterdir())
+
+
+def test_a_variant_that_was_being_replaced_at_a_kill_is_put_back(store: Store, home: Path) -> None:
+    old = install(home / "models", "a", INT8)
+    dead = home / "staging" / f"a-{NO_PROCESS}-0"
+    dead.mkdir(parents=True)
+    old.rename(dead / "0.replaced")
+    install(home / "models", "a", INT4).rename(dead / "cpu-int4.gone")
+    store.remove_leftovers()
+    assert names(store) == ["a:cpu-int8"]
 
 
 def test_a_removal_says_what_it_would_remove_and_removes_nothing(store: Store, home: Path) -> None:
