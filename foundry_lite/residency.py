@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 
 from foundry_lite import devices
+from foundry_lite.catalog.recipe import Provider
 from foundry_lite.engine.adapters import AdapterFile
 from foundry_lite.engine.engine import Engine, EngineOptions, load_engine
 from foundry_lite.engine.generation_stream import Generation
@@ -158,7 +159,8 @@ class Residency:
 
     def _is_current(self, artifact: Artifact) -> bool:
         try:
-            return self._store.resolve(artifact.ref).identity == artifact.identity
+            found = self._store.resolve(artifact.ref)
+            return (found.identity, found.chosen) == (artifact.identity, artifact.chosen)
         except FoundryError:
             return False
 
@@ -173,10 +175,18 @@ def adapter_file(artifact: Artifact) -> AdapterFile | None:
 
 
 def engine_options(settings: Settings, artifact: Artifact) -> EngineOptions:
-    """Return how to run an artifact here: the machine's and the user's limits, the model's own sampling defaults."""
-    defaults = artifact.card().defaults
+    """Return how to run an artifact here: the machine's and the user's limits, the model's own sampling defaults.
+
+    Threads and provider are the user's, else those that `tune` chose on this machine, else the cores, and the provider
+    that the model was built for.
+    """
+    card, chosen = artifact.card(), artifact.chosen
+    if chosen is not None and not chosen.is_of_this_machine:
+        chosen = None
+    own = card.recipe.provider if chosen is None else chosen.provider
+    defaults = card.defaults
     return EngineOptions(
-        threads=settings.threads,
+        threads=settings.threads or (0 if chosen is None else chosen.threads),
         slots=settings.slots,
         queue=settings.queue,
         context_length=settings.context_length,
@@ -186,4 +196,5 @@ def engine_options(settings: Settings, artifact: Artifact) -> EngineOptions:
         kv_bytes=settings.kv_memory,
         reproducible=settings.reproducible or defaults.reproducible,
         speculation=settings.speculation,
+        provider=Provider(settings.provider) if settings.provider else own,
     )

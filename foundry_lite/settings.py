@@ -19,6 +19,7 @@ import platformdirs
 from foundry_lite.errors import BadSetting
 
 _PREFIX = "FOUNDRY_LITE_"
+PROVIDERS = ("cpu", "cuda", "dml", "webgpu", "trtrtx", "openvino", "qnn", "coreml")  # `catalog.recipe.Provider`
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -69,6 +70,12 @@ def _level(text: str) -> str:
     return text.lower()
 
 
+def _provider(text: str) -> str:
+    if text.lower() not in PROVIDERS:
+        raise ValueError(f"must be one of {', '.join(PROVIDERS)}")
+    return text.lower()
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -94,9 +101,11 @@ class Settings:
     queue: int = _parsed_by(_whole, 256)  # requests that may wait for a slot
     context_length: int = _parsed_by(_positive, 4096)  # tokens a slot holds at most; the model's own limit if smaller
     threads: int = _parsed_by(_whole, 0)  # 0: the cores this process may use
+    provider: str = _parsed_by(_provider, "")  # the execution provider; empty: what tune chose, or the model is for
     kv_memory: int = _parsed_by(_bytes, 0)  # bytes of keys and values a model may hold; 0: a quarter of the memory
     reproducible: bool = _parsed_by(_switch, False)  # same request, same seed, same tokens, at any load
     speculation: int = _parsed_by(_whole, 0)  # tokens guessed at once by prompt look-up; 0: none
+    build_cache: int = _parsed_by(_bytes, 20 * 10**9)  # bytes of steps of builds that are kept for the next build
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:

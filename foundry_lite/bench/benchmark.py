@@ -27,13 +27,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from msgspec import Struct
 
 from foundry_lite import __version__, devices
 from foundry_lite.catalog.report import Measured
+from foundry_lite.engine import providers
 from foundry_lite.engine.engine import Engine, EngineOptions, load_engine
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import GenerationRequest, Sampling, Timings, Tokens
@@ -139,7 +139,7 @@ async def measure_folder(
         model=name,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=devices.probe_machine().as_dict(),
-        versions=versions_of(engine.runner),
+        versions=_versions(engine),
         threads=options.threads or devices.usable_cores(),
         provider=engine.provider,
         load_seconds=round(load_seconds, 3),
@@ -188,10 +188,11 @@ async def brief(
     )
 
 
-def versions_of(runner: str) -> dict[str, str]:
-    """Return the versions that a measurement depends on; ``runner`` is the package that computes."""
-    packages = {"onnxruntime", runner}
-    return {"foundry-lite": __version__, **{name: version(name) for name in sorted(packages)}}
+def _versions(engine: Engine) -> dict[str, str]:
+    """Return the versions of what a measurement depends on."""
+    modules = {"onnxruntime", engine.runner.replace("-", "_")}
+    own = dict(providers.package_of(module) for module in sorted(modules))
+    return {"foundry-lite": __version__, **own, **providers.versions(engine.provider)}
 
 
 def _require_fit(engine: Engine, workload: Workload) -> None:

@@ -67,7 +67,7 @@ class Engine:
         self.vocabulary = 0
         self.kv_bytes = 0
         self.runner = ""
-        self.provider = ""  # the execution provider that computes
+        self.provider = Provider.CPU  # the execution provider that computes
         self.fallback_reason: str | None = None  # why it is not the one that was asked for
         self.died = asyncio.Event()
 

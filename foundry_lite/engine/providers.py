@@ -7,14 +7,13 @@ onnxruntime-genai calls a provider available after its library was registered an
 
 from __future__ import annotations
 
-import importlib.util
 import pkgutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 import msgspec
@@ -117,7 +116,7 @@ def plugin_of(provider: Provider) -> str | None:
 def versions(provider: Provider) -> dict[str, str]:
     """Return the version of the package that brings a provider; nothing for those inside onnxruntime."""
     module = plugin_of(provider)
-    return {} if module is None else {_distribution(module): _version(module)}
+    return {} if module is None else dict([package_of(module)])
 
 
 def scan(seconds: float = PROBE_SECONDS) -> tuple[Finding, ...]:
@@ -133,11 +132,11 @@ def usable(findings: tuple[Finding, ...]) -> tuple[Provider, ...]:
 def _built_in(seconds: float) -> Iterator[Finding]:
     said = _ask(seconds, "list")
     if not said.providers:
-        yield Finding("cpu", "onnxruntime", _version("onnxruntime"), why_not=said.failed or "it lists no provider")
+        yield Finding("cpu", *package_of("onnxruntime"), why_not=said.failed or "it lists no provider")
     for ort_name in sorted(said.providers, key=lambda name: (name != "CPUExecutionProvider", name)):
         mine, provider = tuple(one for one in said.devices if one.provider == ort_name), _provider(ort_name)
         if provider is None:
-            yield Finding(ort_name, "onnxruntime", _version("onnxruntime"), mine, why_not=_UNKNOWN)
+            yield Finding(ort_name, *package_of("onnxruntime"), mine, why_not=_UNKNOWN)
         else:
             yield _tried(provider, "onnxruntime", mine, seconds)
 
@@ -148,7 +147,7 @@ def _plugin(module: str, seconds: float) -> Finding:
     why_not = said.failed or (_UNKNOWN if provider is None else "" if said.devices else "it finds no device here")
     if provider is None or why_not:
         name = str(provider or next(iter(said.providers), module))
-        return Finding(name, _distribution(module), _version(module), said.devices, why_not=why_not)
+        return Finding(name, *package_of(module), said.devices, why_not=why_not)
     return _tried(provider, module, said.devices, seconds)
 
 
@@ -157,8 +156,7 @@ def _tried(provider: Provider, module: str, devices: tuple[Device, ...], seconds
     why_not = said.failed or ("it said nothing" if said.seconds is None else "")
     return Finding(
         str(provider),
-        _distribution(module),
-        _version(module),
+        *package_of(module),
         devices,
         usable=not why_not,
         why_not=why_not,
@@ -202,14 +200,10 @@ def _provider(ort_name: str) -> Provider | None:
     return next((one for one, names in NAMES.items() if names.onnxruntime == ort_name), None)
 
 
-def _distribution(module: str) -> str:
-    return module.replace("_", "-")
-
-
-def _version(module: str) -> str:
-    for name in (_distribution(module), f"{_distribution(module)}-gpu"):
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return "" if importlib.util.find_spec(module) is None else "unknown"
+def package_of(module: str) -> tuple[str, str]:
+    """Return the distribution that brings a module, such as ``onnxruntime-gpu``, and its version."""
+    names = packages_distributions().get(module, [module.replace("_", "-")])
+    try:
+        return names[0], version(names[0])
+    except PackageNotFoundError:
+        return names[0], "unknown"

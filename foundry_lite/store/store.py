@@ -18,7 +18,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -71,9 +71,7 @@ class Store:
         if not folders:
             raise self._not_found(ref)
         artifacts = list(self._readable(folders)) or [self._read(folders[0])]  # the last raises what is wrong with it
-        chosen = self.choices.find(ref.name)
-        fitting = [one for one in artifacts if chosen is not None and chosen.fits(one.manifest)]
-        return replace(fitting[0], chosen=chosen) if fitting else max(artifacts, key=lambda one: one.manifest.created)
+        return max(artifacts, key=lambda one: (one.chosen is not None, one.manifest.created))
 
     def bases(self, ref: ModelRef) -> tuple[Artifact, ...]:
         """Return the variants that a reference may mean and that take adapters, the newest first."""
@@ -217,7 +215,11 @@ class Store:
                     yield from sorted(path for path in model.iterdir() if path.is_dir())
 
     def _read(self, folder: Path) -> Artifact:
-        return Artifact(folder, read_manifest(folder), folder.is_relative_to(self._embedded))
+        manifest = read_manifest(folder)
+        chosen = self.choices.find(manifest.name)
+        fits = chosen is not None and chosen.fits(manifest)
+        is_embedded = folder.is_relative_to(self._embedded)
+        return Artifact(folder, manifest, is_embedded, chosen=chosen if fits else None)
 
     def _readable(self, folders: list[Path]) -> Iterator[Artifact]:
         for folder in folders:

@@ -1,0 +1,85 @@
+"""What the store finds and what it would remove, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from foundry_lite.catalog.card import Card, read_card
+from foundry_lite.catalog.reference import ModelRef
+from foundry_lite.store.adapters import Adapter
+from foundry_lite.store.choices import Chosen
+from foundry_lite.store.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One installed variant of a model: a folder that the engine can load, and an adapter to run over it."""
+
+    folder: Path
+    manifest: Manifest
+    is_embedded: bool
+    adapter: Adapter | None = None
+    chosen: Chosen | None = None  # what `tune` chose, where it chose this variant
+
+    @property
+    def ref(self) -> ModelRef:
+        adapter = None if self.adapter is None else self.adapter.manifest.adapter
+        return ModelRef(self.manifest.name, self.manifest.variant, adapter)
+
+    @property
+    def base(self) -> Artifact:
+        """The same without its adapter: what is loaded, once for all adapters."""
+        return replace(self, adapter=None)
+
+    @property
+    def identity(self) -> str:
+        """Changes whenever the model under this name is another one."""
+        return f"{self.ref} {self.manifest.created} {self.folder}"
+
+    def card(self) -> Card:
+        return read_card(self.folder / "card.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A folder in the store that should be a model and is not."""
+
+    folder: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A staging folder. ``is_live`` when the process that made it still runs."""
+
+    folder: Path
+    size_bytes: int
+    is_live: bool
+    modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What `Store.remove` would remove: look at it before you do it. ``folders`` are all that goes."""
+
+    name: str
+    artifacts: tuple[Artifact, ...]
+    folders: tuple[Path, ...]
+    adapters: tuple[Adapter, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        own = sum(one.manifest.size_bytes for one in self.artifacts)
+        return own + sum(one.manifest.size_bytes for one in self.adapters)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All that the store holds, good and bad."""
+
+    artifacts: tuple[Artifact, ...]
+    damages: tuple[Damage, ...]
+    leftovers: tuple[Leftover, ...]
+    adapters: tuple[Adapter, ...] = ()
