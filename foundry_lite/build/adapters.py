@@ -1,15 +1,12 @@
 """Adapters as PEFT saves them, made ready for the graph: ``adapter_config.json`` and ``adapter_model.safetensors``.
 
-Sources: PEFT's LoRA (``y = W x + s B A x``, with ``s = alpha / r``, or ``alpha / sqrt(r)`` for rsLoRA) and its
-``LoraConfig`` (version 0.21). A field that changes what the adapter computes is obeyed or refused, and so is a field
-that is not known here, unless it is empty.
+They run beside the base's weights (``y = W x + s B A x``), so only plain LoRA of linear layers can be served; `merge`
+takes more kinds. Source: PEFT's LoRA (version 0.21).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import re
 import shutil
 from dataclasses import dataclass
@@ -19,29 +16,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from foundry_lite.build.lora_config import (
+    CONFIG,
+    WEIGHTS,
+    check_fields,
+    find_weights,
+    rank_of,
+    read_config,
+    scale_of,
+    unsupported,
+)
 from foundry_lite.build.places import FUSED, Place, Places, read_places
 from foundry_lite.build.safetensors import read_arrays
 from foundry_lite.catalog.reference import ModelRef
 from foundry_lite.engine import adapter_file
-from foundry_lite.errors import DamagedWeights, NotAModel, PickledWeights, StorageFull, UnsupportedAdapter
+from foundry_lite.errors import DamagedWeights, StorageFull, UnsupportedAdapter
 from foundry_lite.store.adapters import FILE, adapter_taken
 from foundry_lite.store.manifest import FileEntry, Source, new_adapter_manifest, sha256_of, write_manifest
 from foundry_lite.store.store import Artifact, Store
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-
 Matrix = NDArray[np.float32]
 
 _KEY = re.compile(r"base_model\.model\.(model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+))\.lora_([AB])\.weight")
-_READ = {"peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "init_lora_weights", "bias"}
-# What describes the training, and does not change what the saved adapter computes.
-_NEUTRAL = {
-    "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "eva_config", "exclude_modules",
-    "inference_mode", "layers_pattern", "layers_to_transform", "lora_dropout", "megatron_core", "peft_version",
-    "qalora_group_size", "revision", "runtime_config", "target_modules", "task_type",
-}  # fmt: skip
-# Ways to begin that leave the base as it was; the others train against a base that they have changed.
-_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,29 +74,16 @@ class PeftAdapter:
         return sum(one.down.size + one.up.size for one in self.factors.values())
 
 
-def is_adapter(folder: Path) -> bool:
-    """Say whether a folder looks like an adapter as PEFT saves it."""
-    return (folder / CONFIG).is_file()
-
-
 def read_adapter(folder: Path) -> PeftAdapter:
     """Read an adapter folder, and check it by itself.
 
     Raises a `SourceRejected`: `NotAModel`, `UnsupportedAdapter`, `DamagedWeights`, `PickledWeights`.
     """
-    if not is_adapter(folder):
-        raise NotAModel(f"{folder} is no adapter folder: it has no {CONFIG}", hint="Give a folder as PEFT saves it.")
-    config = _read_config(folder / CONFIG)
+    config = read_config(folder)
     _check_config(config)
-    if not (folder / WEIGHTS).is_file():
-        if (folder / "adapter_model.bin").is_file():
-            raise PickledWeights(
-                "the weights are pickled (adapter_model.bin): reading them can run any code",
-                hint="Save the adapter as safetensors: model.save_pretrained(folder, safe_serialization=True).",
-            )
-        raise NotAModel(f"{folder} has no {WEIGHTS}", hint="Give a folder as PEFT saves it.")
+    weights = find_weights(folder)
     base = config.get("base_model_name_or_path")
-    return PeftAdapter(folder, base if isinstance(base, str) else "", _read_factors(folder / WEIGHTS, config))
+    return PeftAdapter(folder, base if isinstance(base, str) else "", _read_factors(weights, config))
 
 
 def fit(adapter: PeftAdapter, places: Places) -> dict[str, Matrix]:
@@ -151,35 +134,10 @@ def _spans(places: Places, layer: int, module: str) -> list[tuple[Place, int, in
     return spans
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise NotAModel(f"{path.name} cannot be read: {error}", hint="Save the adapter again.") from error
-    if not isinstance(config, dict):
-        raise NotAModel(f"{path.name} is not a JSON object", hint="Save the adapter again.")
-    return config
-
-
 def _check_config(config: dict[str, Any]) -> None:
-    if config.get("peft_type") != "LORA":
-        raise _unsupported("peft_type", config.get("peft_type"), "Only LoRA adapters can be served.")
     if config.get("bias", "none") != "none":
-        raise _unsupported("bias", config["bias"], "Train with bias='none', or merge the adapter into its base.")
-    if config.get("init_lora_weights", True) not in _INITS:
-        raise _unsupported(
-            "init_lora_weights",
-            config["init_lora_weights"],
-            "Such a training changes the base too; PEFT can save it as plain LoRA "
-            "(save_pretrained with path_initial_model_for_weight_conversion).",
-        )
-    for name, value in config.items():
-        if name not in _READ | _NEUTRAL and value:
-            raise _unsupported(name, value, "Merge such an adapter into its base, and import the merged model.")
-
-
-def _unsupported(field: str, value: Any, hint: str) -> UnsupportedAdapter:
-    return UnsupportedAdapter(f"{CONFIG}: '{field}' is {json.dumps(value)[:80]}, which is not supported", hint=hint)
+        raise unsupported("bias", config["bias"], "Train with bias='none', or merge the adapter into its base.")
+    check_fields(config, set(), "Merge such an adapter into its base: import its folder without '@' in the name.")
 
 
 def _read_factors(path: Path, config: dict[str, Any]) -> dict[tuple[int, str], Factors]:
@@ -202,34 +160,17 @@ def _factors(path: Path, name: str, arrays: dict[str, Matrix], config: dict[str,
     down, up = (arrays.get(f"base_model.model.{name}.lora_{side}.weight") for side in "AB")
     if down is None or up is None:
         raise DamagedWeights(f"{path.name}: {name} has only one of its two matrices", hint="Save the adapter again.")
-    rank = _pattern(config, "rank_pattern", "r", name)
+    rank, scale = rank_of(config, name), scale_of(config, name)
     if down.ndim != 2 or up.ndim != 2 or not len(down) == up.shape[1] == rank or not down.size or not up.size:
         raise DamagedWeights(
             f"{path.name}: {name} has matrices of the shapes {down.shape} and {up.shape}; {CONFIG} says rank {rank}",
             hint="Save the adapter again.",
         )
-    alpha = _pattern(config, "alpha_pattern", "lora_alpha", name)
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = up * np.float32(alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+        scaled = up * np.float32(scale)
     if not (np.isfinite(down).all() and np.isfinite(scaled).all()):
         raise DamagedWeights(f"{path.name}: {name} holds numbers that are not finite", hint="Train it again.")
     return Factors(down, scaled)
-
-
-def _pattern(config: dict[str, Any], patterns: str, field: str, name: str) -> float:
-    """Return a number of the config for one module, as PEFT finds it: the first pattern that its name ends with."""
-    try:
-        own = config.get(patterns) or {}
-        key = next((key for key in own if re.match(rf"(.*\.)?({key})$", name)), None)
-    except (re.error, TypeError) as error:
-        raise NotAModel(f"{CONFIG}: '{patterns}' cannot be obeyed: {error}", hint="Save the adapter again.") from error
-    value = config.get(field) if key is None else own[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise NotAModel(
-            f"{CONFIG}: '{field if key is None else patterns}' must be a number above 0, not {json.dumps(value)[:80]}",
-            hint="Save the adapter again.",
-        )
-    return value
 
 
 def install(folder: Path, ref: ModelRef, store: Store, *, replace: bool) -> Artifact:

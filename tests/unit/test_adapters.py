@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from foundry_lite.build.adapters import CONFIG, WEIGHTS, fit, is_adapter, read_adapter
+from foundry_lite.build.adapters import fit, read_adapter
+from foundry_lite.build.lora_config import CONFIG, WEIGHTS, is_adapter
 from foundry_lite.build.places import Part, Place, Places, read_places, write_places
 from foundry_lite.engine import adapter_file
 from foundry_lite.errors import (

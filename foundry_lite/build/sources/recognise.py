@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
-from foundry_lite.build.sources import hf_folder
+from foundry_lite.build.sources import hf_folder, packed
 from foundry_lite.build.sources.found import Found, Options
 from foundry_lite.errors import NotAModel
 
-# Each has `recognises(path) -> bool`, which only looks at names and a few bytes, and `inspect(path, options) -> Found`,
-# which says everything or raises a `SourceRejected`. The first that recognises a path inspects it.
-KINDS = (hf_folder,)
+_NOTHING_SAID = Options()
 
 
-def inspect(path: Path, options: Options = Options()) -> Found:
+class Source(Protocol):
+    """A module for one kind: `recognises` only looks at names and a few bytes, `inspect` says all or raises."""
+
+    def recognises(self, path: Path, /) -> bool: ...
+
+    def inspect(self, path: Path, options: Options, /) -> Found: ...
+
+
+# The first that recognises a path inspects it; it raises a `SourceRejected` when it finds it broken.
+KINDS: tuple[Source, ...] = (packed, hf_folder)
+
+
+def inspect(path: Path, options: Options = _NOTHING_SAID) -> Found:
     """Look at a source and say what it is.
 
     Raises a `SourceRejected`: `NotAModel`, `UnsupportedArchitecture`, `DamagedWeights`, `PickledWeights`, `RemoteCode`.
