@@ -10,7 +10,7 @@ import msgspec
 from foundry_lite.build.export import GRAPH
 from foundry_lite.build.toolchains import GENAI
 from foundry_lite.build.workbench import Workbench, link_or_copy
-from foundry_lite.catalog.recipe import Precision, Recipe
+from foundry_lite.catalog.recipe import Precision, Provider, Recipe
 
 
 async def derive(exported: Path, prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None:
@@ -29,3 +29,8 @@ async def derive(exported: Path, prepared: Path, target: Path, recipe: Recipe, b
         await bench.run("foundry_lite.build.lora", target, toolchain=GENAI)
     if recipe.fast_prefill:
         await bench.run("foundry_lite.build.prefill", exported, target, toolchain=GENAI)
+
+
+def is_run_here(recipe: Recipe) -> bool:
+    """Say whether builds run a variant of this recipe, and so can check and measure it."""
+    return recipe.provider is Provider.CPU

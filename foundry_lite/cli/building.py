@@ -115,7 +115,8 @@ def tell_outcome(outcome: Outcome, output: Output) -> None:
     installed = {one.ref.variant for one in outcome.artifacts}
     candidates = outcome.report.candidates
     if len(candidates) > 1:
-        rows = [candidate_row(one, is_taken=one.recipe.variant in installed) for one in candidates]
+        other = "refused" if outcome.job.order.walk is Walk.FIRST else "no"
+        rows = [candidate_row(one, "yes" if one.recipe.variant in installed else other) for one in candidates]
         output.table(CANDIDATE_HEADERS, rows)
     for artifact in outcome.artifacts:
         output.line(f"installed {artifact.ref}, {megabytes(artifact.manifest.size_bytes)} MB")
@@ -141,11 +142,10 @@ def _document(outcome: Outcome) -> dict[str, Any]:
 CANDIDATE_HEADERS = ("variant", "size_mb", "top1", "kl_mean", "kl_p99", "task", "taken")
 
 
-def candidate_row(one: Candidate, *, is_taken: bool) -> tuple[str, ...]:
+def candidate_row(one: Candidate, taken: str) -> tuple[str, ...]:
     """Return a candidate as a row under `CANDIDATE_HEADERS`; the losses are those that the gate looks at."""
     loss = one.quality.own or one.quality.neutral or TextLoss(0, 0.0)
     top1 = "-" if loss.top1 is None else f"{loss.top1:.1%}"
     kl = ["-" if value is None else f"{value:.4f}" for value in (loss.kl_mean, loss.kl_p99)]
     task = "-" if one.quality.task is None else f"{one.quality.task.passed}/{one.quality.task.total}"
-    taken = "yes" if is_taken else "refused" if one.verdict.misses else "no"
     return (one.recipe.variant, megabytes(one.size_bytes), top1, *kl, task, taken)
