@@ -150,7 +150,7 @@ def _card(facts: Facts, size_bytes: int) -> Card:
         revision=facts.source.revision or _revision(found.folder),
         command=facts.command,
         untested_here=not facts.was_run,
-        notes=(*found.notes, *facts.notes, *_license_note(lineage)),
+        notes=tuple(dict.fromkeys((*found.notes, *facts.notes, *_license_note(lineage)))),
         lineage=lineage,
         tools=facts.versions,
         sizes=_sizes(facts, size_bytes),

@@ -102,7 +102,7 @@ def _head(card: Card, manifest: Manifest) -> str:
         ("sampling, when a request says nothing", default),
         ("licence", card.license),
     ]
-    return "\n".join(words) + _table(("", ""), rows)
+    return "\n".join([*words, _table(("", ""), rows)])
 
 
 def _origin(card: Card) -> str:
@@ -152,7 +152,7 @@ def _basis(basis: Basis, name: str) -> str:
 def _quality(card: Card, report: Report | None) -> str:
     if report is None:
         return _section("What was measured", [_evidence(card.evidence).rstrip()])
-    rows = [_candidate(one, report) for one in report.candidates]
+    rows = [_candidate(one, report, card.recipe) for one in report.candidates]
     headers = ("variant", "MB", "task kept", "top-1", "KL mean", "KL p99", "perplexity", "source's", "verdict")
     first = next((one for one in card.evidence if one.metric.startswith("kl_") or one.metric.startswith("task")), None)
     lines = [
@@ -176,15 +176,16 @@ def _evidence(evidence: Sequence[Evidence]) -> str:
     return _table(("what", "value", "of", "machine", "date"), rows) if rows else "Nothing was."
 
 
-def _candidate(one: Candidate, report: Report) -> tuple[str, ...]:
+def _candidate(one: Candidate, report: Report, own: Recipe) -> tuple[str, ...]:
     quality, task = one.quality, one.quality.task
     taken = "**chosen**" if one.recipe.variant == report.chosen else "passes"
+    missed = "taken as ordered; it does not pass" if one.recipe == own else "refused"
     return (
         one.recipe.variant,
         f"{one.size_bytes / 1e6:.1f}",
         "" if task is None else f"{task.kept:.1%} ({task.passed} of {task.total}, source {task.source_passed})",
         *_loss(quality.own or quality.neutral),
-        taken if one.verdict.passes else f"refused: {'; '.join(one.verdict.misses)}",
+        taken if one.verdict.passes else f"{missed}: {'; '.join(one.verdict.misses)}",
     )
 
 

@@ -222,6 +222,12 @@ def test_the_model_card_shows_refused_candidates_with_their_reason(folder: Path,
     assert "/home/ada" not in text, "where it lay on somebody's disk is nobody's business"
 
 
+def test_a_variant_that_was_ordered_and_does_not_pass_is_not_called_refused(folder: Path, facts: Facts) -> None:
+    describe(folder, replace(facts, candidate=facts.report.candidates[0]))
+    line = next(line for line in published(folder).splitlines() if line.startswith("| cpu-int4-b128 |"))
+    assert "taken as ordered; it does not pass: it keeps 87.5%" in line
+
+
 def test_golden_answers_with_fences_stay_inside_theirs(folder: Path, facts: Facts) -> None:
     describe(folder, facts)
     assert "````text\nSay hi.\n```sh\nx\n```\n````\n\nanswers (the source says the same):" in published(folder)
