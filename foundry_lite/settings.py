@@ -105,6 +105,7 @@ class Settings:
     kv_memory: int = _parsed_by(_bytes, 0)  # bytes of keys and values a model may hold; 0: a quarter of the memory
     reproducible: bool = _parsed_by(_switch, False)  # same request, same seed, same tokens, at any load
     speculation: int = _parsed_by(_whole, 0)  # tokens guessed at once by prompt look-up; 0: none
+    wheels: Path | None = _parsed_by(Path, None)  # toolchains are installed from the wheels in this folder
     build_cache: int = _parsed_by(_bytes, 20 * 10**9)  # bytes of steps of builds that are kept for the next build
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from foundry_lite import __version__, errors
-from foundry_lite.cli import bench, building, cards, importing, jobs, models, running, serving
+from foundry_lite.cli import bench, building, cards, importing, jobs, models, running, serving, toolchains
 from foundry_lite.cli.output import Output
 from foundry_lite.errors import FoundryError
 
@@ -51,6 +51,7 @@ app.command("card")(cards.card)
 app.command("rm")(models.rm)
 app.command("ps")(serving.ps)
 app.command("bench")(bench.bench)
+app.add_typer(toolchains.app)
 
 
 def _print_version(wanted: bool) -> None:
