@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from foundry_lite.build import families
 from foundry_lite.build.sources.files import check_file, exists, read_json
 from foundry_lite.build.sources.found import Found, Kind, Options
 from foundry_lite.build.sources.model_config import read_config, read_shape
@@ -21,17 +22,6 @@ from foundry_lite.build.sources.weight_checks import (
 )
 from foundry_lite.catalog.card import Defaults
 from foundry_lite.errors import RemoteCode, UnsupportedArchitecture
-
-# Families whose graph is a plain decoder with GroupQueryAttention, each converted and compared with transformers in
-# tests/integration/test_import.py.
-ARCHITECTURES = (
-    "GraniteForCausalLM",
-    "LlamaForCausalLM",
-    "MistralForCausalLM",
-    "Phi3ForCausalLM",
-    "Qwen2ForCausalLM",
-    "Qwen3ForCausalLM",
-)
 
 TEXT_FILES = (
     "config.json",
@@ -95,17 +85,19 @@ def describe_model(folder: Path, config: dict[str, Any], architecture: str, tens
     check_shapes(config, architecture, shape, tensors)
     check_vocabulary(folder, shape.vocabulary)
     has_template = check_template(folder)
+    family = families.find(architecture, config)
     return Found(
         kind=Kind.FOLDER,
         folder=folder,
         files=(),
         architecture=architecture,
         parameters=sum(math.prod(size) for size in tensors.values()),
-        context_length=shape.context_length,
+        context_length=family.context_length or shape.context_length,
+        exporter=family.exporter,
         defaults=_defaults(folder),
         license=_license(folder),
         needs_template=not has_template,
-        notes=() if has_template else (PLAIN_TEMPLATE_NOTE,),
+        notes=(*family.notes, *(() if has_template else (PLAIN_TEMPLATE_NOTE,))),
     )
 
 
@@ -125,15 +117,11 @@ def refuse_code(folder: Path) -> None:
 
 
 def read_architecture(config: dict[str, Any]) -> str:
-    """Return the family of a model. Raises `UnsupportedArchitecture`."""
+    """Return the architecture of a model that can be converted. Raises `UnsupportedArchitecture`."""
     names = config.get("architectures")
-    name = names[0] if isinstance(names, list) and names else None
-    if name not in ARCHITECTURES:
-        given = f"'{name}'" if name else "none named in config.json"
-        raise UnsupportedArchitecture(
-            f"the architecture ({given}) is not supported", hint=f"Supported: {', '.join(ARCHITECTURES)}."
-        )
-    return str(name)
+    name = str(names[0]) if isinstance(names, list) and names else ""
+    families.find(name, config)
+    return name
 
 
 def _defaults(folder: Path) -> Defaults:

@@ -2,23 +2,37 @@
 
     python -m foundry_lite.build.tools.export_decoder PREPARED TARGET CACHE
 
-The builder ignores options it does not know, so it is given one, and `graph` looks for what that option does: logits
-of the last position only (prefill x1.8, a GB less at 0.5B; measured). `graph.open_window` builds on it.
+The builder ignores options it does not know, so it is given two, and `graph` looks for what the first does: logits of
+the last position only (prefill x1.8, a GB less at 0.5B; measured). `graph.open_window` builds on it. The second keeps
+all keys of layers with a sliding window: then our own runner drives them at any length of the context.
 """
 
 from __future__ import annotations
 
 import sys
 
+_OPTIONS = ["prune_lm_head=true", "windowed_kv_cache=false"]
+
 
 def main() -> None:
     """Export one folder."""
-    from onnxruntime_genai.models.builder import create_model, parse_extra_options
-
     source, target, cache = sys.argv[1:4]
+    export(source, target, cache)
+
+
+def export(source: str, target: str, cache: str) -> None:
+    """Export ``source``, a folder as `prepare` leaves it, into ``target``."""
+    from onnxruntime_genai.models import builder
+
+    from foundry_lite.build.tools import builder_fixes, families
+
     arguments = (source, target, "fp32", "cpu", cache)
-    options = parse_extra_options(None, *arguments, ["prune_lm_head=true"])
-    create_model(None, *arguments, **options)
+    options = builder.parse_extra_options(None, *arguments, _OPTIONS)
+    config = options["hf_details"]["hf_config"]
+    builder_fixes.apply()
+    builder_fixes.correct(config)
+    with families.installed(config):
+        builder.create_model(None, *arguments, **options)
 
 
 if __name__ == "__main__":
