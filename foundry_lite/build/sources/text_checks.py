@@ -75,11 +75,16 @@ def check_template(folder: Path) -> bool:
 
     Raises `NotAModel` when it cannot be parsed, raises, or does not end.
     """
-    config = read_json(folder / _TOKENIZER_CONFIG) if exists(folder / _TOKENIZER_CONFIG) else {}
-    source = _template(folder, config)
+    config = _tokenizer_config(folder)
+    source = read_template(folder)
     if source is None:
         return False
-    special = {name: text for name in _TOKENS if (text := _token_text(config.get(name))) is not None}
+    try_template(source, {name: text for name in _TOKENS if (text := _token_text(config.get(name))) is not None})
+    return True
+
+
+def try_template(source: str, special: dict[str, str]) -> None:
+    """Render one user's message with a template. Raises `NotAModel` when it cannot be."""
     try:
         template = ChatTemplate(source, special)
         text = template.render(Chat((Message(Role.USER, "Hello"),)), lambda content, _role: content)
@@ -93,13 +98,13 @@ def check_template(folder: Path) -> bool:
             "the chat template leaves out what the user says (it rendered 'Hello' without it)",
             hint="Correct it; or remove it, and a plain one is put in its place.",
         )
-    return True
 
 
-def _template(folder: Path, config: dict[str, Any]) -> str | None:
+def read_template(folder: Path) -> str | None:
+    """Return the chat template, from wherever it lies. Raises `NotAModel` or `UnsafeSource`."""
     if exists(folder / _TEMPLATE):
         return read_text(folder / _TEMPLATE)
-    source: Any = config.get("chat_template")
+    source: Any = _tokenizer_config(folder).get("chat_template")
     if source is None and exists(folder / _TEMPLATE_JSON):
         source = read_json(folder / _TEMPLATE_JSON).get("chat_template")
     if isinstance(source, list):  # several by name; transformers calls the ordinary one "default"
@@ -108,6 +113,10 @@ def _template(folder: Path, config: dict[str, Any]) -> str | None:
     if source is not None and not isinstance(source, str):
         raise NotAModel(f"the chat template is {json.dumps(source)[:40]}, not a text", hint="Save the tokenizer again.")
     return source
+
+
+def _tokenizer_config(folder: Path) -> dict[str, Any]:
+    return read_json(folder / _TOKENIZER_CONFIG) if exists(folder / _TOKENIZER_CONFIG) else {}
 
 
 def _token_text(value: Any) -> str | None:
