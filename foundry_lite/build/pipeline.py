@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from foundry_lite.build import prepare, quality, variants
+from foundry_lite.build import prepare, variants
 from foundry_lite.build.cards import record_source
 from foundry_lite.build.checkin import fingerprint, require_memory, require_room
 from foundry_lite.build.evaluation import Case, read_cases
@@ -23,18 +23,19 @@ from foundry_lite.build.installing import require_free_name, stage
 from foundry_lite.build.jobs import Job, Jobs, State
 from foundry_lite.build.journal import Journal, RunningStep, Tell
 from foundry_lite.build.lines import Line, line_for
-from foundry_lite.build.order import Order, Walk, fitting
+from foundry_lite.build.order import Order, fitting
 from foundry_lite.build.sources import recognise
 from foundry_lite.build.sources.found import Found, Kind, Options
 from foundry_lite.build.speed import measure
 from foundry_lite.build.steps import Make, Result, Steps
 from foundry_lite.build.toolchains import Toolchains
-from foundry_lite.build.trial import Trial, explain
+from foundry_lite.build.trial import Trial, summary
+from foundry_lite.build.walk import explain, walk
 from foundry_lite.build.workbench import Workbench
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import Recipe
-from foundry_lite.catalog.report import Quality, Report, Verdict
-from foundry_lite.errors import BuildFailed, CheckFailed, FoundryError, GateFailed, StorageFull
+from foundry_lite.catalog.report import Quality, Report
+from foundry_lite.errors import FoundryError, StorageFull
 from foundry_lite.settings import Settings
 from foundry_lite.store.manifest import Source
 from foundry_lite.store.store import Artifact, Store
@@ -167,38 +168,20 @@ class _Build:
             )
 
     async def _choose(self, line: Line, prepared: Result, exported: Result, asked: Result) -> list[Trial]:
-        """Build and check the recipes that the order's walk needs; return those to install, the best first."""
-        order = self._order
-        for recipe in order.recipes:
-            trial = await self._try(recipe, line, prepared, exported, asked)
-            self._trials.append(trial)
-            if order.walk is Walk.FIRST and trial.verdict.passes:
-                return [trial]
-        if order.walk is Walk.FIRST:
-            raise GateFailed(
-                explain(order, self._trials, ()), hint="Loosen the gate, or train with quantization in mind."
-            )
-        if order.walk is Walk.ALL:
-            return self._trials
-        last = self._trials[-1]
-        return [next((one for one in self._trials if quality.is_tolerable(one.quality, last.quality)), last)]
+        async def attempt(recipe: Recipe) -> Trial:
+            return await self._try(recipe, line, prepared, exported, asked)
+
+        return await walk(self._order, attempt, self._trials)
 
     async def _try(self, recipe: Recipe, line: Line, prepared: Result, exported: Result, asked: Result) -> Trial:
-        try:
-            built = await self._derive(recipe, line, prepared, exported)
-            if not variants.is_run_here(recipe):
-                return Trial(recipe, built, Quality())
-            with self._journal.step("check", recipe.variant, then=_AFTER["check"]) as now:
-                found = await self._assess(now, recipe, line, prepared, built, asked)
-                checks = line.check(found, recipe)
-                verdict = judge(found, self._order.gate)
-                now.detail = f"{recipe.variant}: {quality.summary(found)}"
-        except (BuildFailed, CheckFailed) as error:
-            is_last = recipe == self._order.recipes[-1]
-            if isinstance(error, StorageFull) or self._order.walk is Walk.ALL or is_last:
-                raise
-            return Trial(recipe, None, Quality(), Verdict((error.message,)))
-        return Trial(recipe, built, found, verdict, checks)
+        built = await self._derive(recipe, line, prepared, exported)
+        if not variants.is_run_here(recipe):
+            return Trial(recipe, built, Quality())
+        with self._journal.step("check", recipe.variant, then=_AFTER["check"]) as now:
+            found = await self._assess(now, recipe, line, prepared, built, asked)
+            checks = line.check(found, recipe)
+            now.detail = f"{recipe.variant}: {summary(found)}"
+        return Trial(recipe, built, found, judge(found, self._order.gate), checks)
 
     async def _derive(self, recipe: Recipe, line: Line, prepared: Result, exported: Result) -> Result:
         with self._journal.step("quantize", recipe.variant, then=_AFTER["quantize"]) as now:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foundry_lite.build.order import Order, Walk
 from foundry_lite.build.steps import Result
 from foundry_lite.catalog.recipe import Recipe
 from foundry_lite.catalog.report import Candidate, Measured, Quality, Verdict
@@ -32,21 +30,6 @@ class Trial:
         paths = [] if self.built is None else [one for one in self.built.folder.rglob("*") if one.is_file()]
         size = sum(path.stat().st_size for path in paths)
         return Candidate(self.recipe, size, self.quality, self.verdict, self.measured)
-
-
-def explain(order: Order, trials: Sequence[Trial], chosen: Sequence[Trial]) -> str:
-    """Say in one or two sentences why what was chosen was chosen, or, when nothing was, why not."""
-    refused = [f"{one.variant} was refused: {'; '.join(one.verdict.misses)}" for one in trials if one not in chosen]
-    if not chosen:
-        return f"none of {len(trials)} candidates passes the gate. {'. '.join(refused)}"
-    names = ", ".join(one.variant for one in chosen)
-    if order.walk is Walk.FIRST:
-        return ". ".join([f"{names} is the smallest and fastest that passes the gate", *refused]) + "."
-    if order.walk is Walk.FASTEST and len(trials) > 1:
-        if chosen[0] is trials[-1]:
-            return f"{names}: the faster {trials[0].variant} loses too much more (docs/decisions/0009)."
-        return f"{names} is faster than {trials[-1].variant} and loses little more."
-    return f"{names}: as ordered."
 
 
 def summary(quality: Quality) -> str:

@@ -6,6 +6,7 @@ A recipe and the name of its variant say the same: `Recipe.variant` and `parse_v
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -83,14 +84,14 @@ class Recipe(Struct, frozen=True, omit_defaults=True):
     @property
     def variant(self) -> str:
         """The name of the variant, such as ``cpu-int4`` (block 32), ``cpu-int4-b128`` or ``cuda-int4-kq-mixed``."""
-        words = [self.provider, self.precision]
+        words = [str(self.provider), str(self.precision)]
         words += [f"b{self.block_size}"] * (self.block_size not in (None, 32))
-        words += ["asym"] * (not self.symmetric) + [self.algorithm] * (self.algorithm is not Algorithm.RTN)
+        words += ["asym"] * (not self.symmetric) + [str(self.algorithm)] * (self.algorithm is not Algorithm.RTN)
         words += ["mixed"] * self.mixed + ["kv8"] * (self.kv is KvPrecision.INT8)
         return "-".join([*words, *["fp"] * self.fast_prefill, *["lora"] * self.adapters])
 
 
-_WORDS = {
+_WORDS: dict[str, dict[str, Any]] = {
     "asym": {"symmetric": False},
     "mixed": {"mixed": True},
     "kv8": {"kv": KvPrecision.INT8},

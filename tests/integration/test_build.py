@@ -1,0 +1,239 @@
+"""Builds from end to end with the real builder: jobs, what is kept, kills, variants, and builds over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foundry_lite.catalog.reference import parse_reference
+from foundry_lite.store.manifest import Manifest
+from foundry_lite.store.store import Store
+from tests import source_model
+from tests.support import COMMAND, Daemon, cli, environment, eventually
+
+VARIANTS = ("--variant", "cpu-int8-b128", "--variant", "cpu-fp32")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return source_model.write(tmp_path_factory.mktemp("sources") / "qwen2", "Qwen2", hidden_size=128)
+
+
+@pytest.fixture(scope="module")
+def home(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store into which two variants of the source were built as ``mine``, undisturbed."""
+    home = tmp_path_factory.mktemp("built")
+    result = cli(home, "build", str(source), "--name", "mine", *VARIANTS, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["models"] == ["mine:cpu-int8-b128", "mine:cpu-fp32"]
+    return home
+
+
+def manifest(home: Path, model: str) -> Manifest:
+    return Store(home).resolve(parse_reference(model)).manifest
+
+
+def last_job(home: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(cli(home, "jobs", "show", "last", "--json").stdout)
+    return found
+
+
+def test_a_job_tells_every_step_with_its_log(home: Path) -> None:
+    job = last_job(home)
+    assert (job["state"], job["installed"]) == ("done", ["mine:cpu-int8-b128", "mine:cpu-fp32"])
+    names = [one["name"] for one in job["steps"]]
+    assert names == ["inspect", "fetch", "merge", "export", "check", "quantize", "check", "quantize", "check",
+                     "measure", "measure", "card", "commit"]  # fmt: skip
+    assert all(one["seconds"] is not None and not one["is_kept"] for one in job["steps"])
+    shown = cli(home, "jobs", "show", "last").stdout
+    assert "cpu-int8-b128" in shown
+    assert "Saving" in cli(home, "jobs", "logs", "last", "--step", "export").stdout
+    assert "mine:cpu-fp32" in cli(home, "jobs", "ls").stdout
+    unknown = cli(home, "jobs", "show", "nothing")
+    assert (unknown.returncode, "hint:" in unknown.stderr) == (3, True)
+
+
+def test_a_variant_has_its_papers_and_they_agree(home: Path) -> None:
+    shown = json.loads(cli(home, "show", "mine:cpu-int8-b128", "--verify", "--json").stdout)
+    own = shown["manifest"]
+    assert {"card.toml", "report.json", "model_card.md", "sbom.cdx.json"} <= {one["path"] for one in own["files"]}
+    artifact = Store(home).resolve(parse_reference("mine:cpu-int8-b128"))
+    report = json.loads((artifact.folder / "report.json").read_bytes())
+    assert [one["recipe"]["precision"] for one in report["candidates"]] == ["int8", "fp32"]
+    quality, measured = report["candidates"][0]["quality"], report["candidates"][0]["measured"][0]
+    assert 0.9 < quality["neutral"]["top1"] <= 1
+    assert measured["decode_tokens_per_s"] > 0
+    assert measured["peak_bytes"] > artifact.manifest.size_bytes
+    assert report["candidates"][1]["quality"]["neutral"]["kl_mean"] < 1e-4
+
+
+def test_a_repeat_does_nothing_again_and_another_recipe_only_what_is_new(home: Path) -> None:
+    before = manifest(home, "mine:cpu-fp32").build_digest
+    again = cli(home, "build", "mine", *VARIANTS)
+    assert again.returncode == 0, again.stderr
+    kept = [one["name"] for one in last_job(home)["steps"] if one["is_kept"]]
+    assert kept == ["merge", "export", "check", "quantize", "check", "quantize", "check"]
+    assert manifest(home, "mine:cpu-fp32").build_digest == before
+    other = cli(home, "build", "mine", "--variant", "cpu-bf16")
+    assert other.returncode == 0, other.stderr
+    steps = last_job(home)["steps"]
+    assert [one["name"] for one in steps if not one["is_kept"]] == [
+        "inspect", "fetch", "quantize", "check", "measure", "card", "commit"
+    ]  # fmt: skip
+    own = [str(one.ref) for one in Store(home).scan().artifacts if not one.is_embedded]
+    assert own == ["mine:cpu-bf16", "mine:cpu-fp32", "mine:cpu-int8-b128"]
+
+
+def test_a_kill_at_any_step_loses_only_that_step_and_the_end_is_the_same(
+    home: Path, source: Path, tmp_path: Path
+) -> None:
+    command = ("build", str(source), "--name", "mine", *VARIANTS)
+    for step in ("export", "source", "quantize", "check"):
+        process = subprocess.Popen(
+            [*COMMAND, *command], env=environment(tmp_path), stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        eventually(lambda step=step: list(tmp_path.glob(f"build/work/{step}-*")), seconds=60)  # type: ignore[misc]
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        _kill_tools(tmp_path)
+        assert last_job(tmp_path)["state"] == "interrupted"
+        assert not list(tmp_path.glob("models/*"))
+    resumed = cli(tmp_path, "jobs", "resume", "last", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    for variant in ("cpu-int8-b128", "cpu-fp32"):
+        ours, undisturbed = manifest(tmp_path, f"mine:{variant}"), manifest(home, f"mine:{variant}")
+        assert ours.build_digest == undisturbed.build_digest != ""
+        assert ours.built_files == undisturbed.built_files
+    assert {one["is_kept"] for one in last_job(tmp_path)["steps"] if one["name"] == "export"} == {True}
+
+
+def _kill_tools(home: Path) -> None:
+    """A tool runs in a session of its own; a power cut would have ended it too."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"TMPDIR={home}/build/".encode() in path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGKILL)
+        except (OSError, ProcessLookupError):
+            continue
+
+
+def test_a_gate_that_nothing_passes_installs_nothing_and_says_what_was_missed(source: Path, home: Path) -> None:
+    result = cli(home, "build", str(source), "--name", "strict", "--auto", "--min-top1", "1", "--max-kl", "0")
+    assert result.returncode == 6
+    assert "none of" in result.stderr
+    assert "cpu-int4-b128 was refused" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not Store(home).holds("strict")
+    assert last_job(home)["state"] == "failed"
+
+
+def test_other_weights_do_not_join_a_model(home: Path, tmp_path: Path) -> None:
+    other = source_model.write(tmp_path / "other", "Qwen2", hidden_size=64)
+    result = cli(home, "build", str(other), "--name", "mine", "--variant", "cpu-fp32")
+    assert result.returncode == 4
+    assert "--force" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("mine",), 2, "--auto"),
+        (("mine", "--auto", "--variant", "cpu-int4"), 2, "--auto"),
+        (("mine", "--variant", "cpu-int5"), 2, "no variant"),
+        (("nobody", "--auto"), 3, "nobody"),
+        (("./nowhere", "--name", "x", "--auto"), 2, "does not exist"),
+        (("mine", "--variant", "cpu-fp32", "--eval", "/nonexistent.jsonl"), 2, "nonexistent"),
+    ],
+)
+def test_what_cannot_be_ordered_is_refused_at_once(
+    home: Path, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    result = cli(home, "build", *arguments)
+    assert (result.returncode, says in result.stderr) == (code, True), result.stderr
+    assert "Traceback" not in result.stderr
+
+
+class Admin:
+    """An administrator at the daemon's door."""
+
+    def __init__(self, daemon: Daemon, home: Path) -> None:
+        self._url = daemon.url
+        self._token = (home / "admin-token").read_text().strip()
+
+    def ask(self, method: str, path: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
+        headers = {"authorization": f"Bearer {self._token if token is None else token}"}
+        data = None if body is None else json.dumps(body).encode()
+        if data is not None:
+            headers["content-type"] = "application/json"
+        request = urllib.request.Request(self._url + path, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                text = response.read().decode()
+                return response.status, text if path.endswith("/logs") else json.loads(text)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)["error"]
+
+
+@pytest.fixture(scope="module")
+def admin(home: Path) -> Iterator[Admin]:
+    daemon = Daemon(home)
+    yield Admin(daemon, home)
+    log = daemon.stop()
+    assert "Traceback" not in log, log
+
+
+def test_builds_over_http_need_the_token_which_only_the_owner_can_read(admin: Admin, home: Path) -> None:
+    assert (home / "admin-token").stat().st_mode & 0o077 == 0
+    for token in ("", "guess", "é"):
+        for method, path in (("GET", "/api/jobs"), ("POST", "/api/jobs"), ("DELETE", "/api/jobs/x")):
+            assert admin.ask(method, path, {} if method == "POST" else None, token=token)[0] == 401
+
+
+def test_a_build_over_http_runs_beside_the_daemon_and_is_followed(admin: Admin, home: Path) -> None:
+    status, job = admin.ask("POST", "/api/jobs", {"model": "mine", "variants": ["cpu-fp16"]})
+    assert status == 202, job
+    path = f"/api/jobs/{job['id']}"
+    eventually(lambda: admin.ask("GET", path)[1]["state"] not in ("queued", "running"), seconds=60)
+    done = admin.ask("GET", path)[1]
+    assert (done["state"], done["installed"]) == ("done", ["mine:cpu-fp16"]), done
+    assert "quantize" in admin.ask("GET", f"{path}/logs")[1]
+    assert job["id"] in [one["id"] for one in admin.ask("GET", "/api/jobs")[1]["jobs"]]
+    assert manifest(home, "mine:cpu-fp16").source.kind == "huggingface-folder"
+
+
+def test_a_build_over_http_can_be_cancelled(admin: Admin, source: Path) -> None:
+    status, job = admin.ask("POST", "/api/jobs", {"model": str(source), "name": "late", "variants": ["cpu-int4-b16"]})
+    assert status == 202, job
+    path = f"/api/jobs/{job['id']}"
+    eventually(lambda: admin.ask("GET", path)[1]["state"] == "running", seconds=30)
+    assert admin.ask("DELETE", path)[0] == 202
+    eventually(lambda: admin.ask("GET", path)[1]["state"] == "cancelled", seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({"model": "mine", "variants": ["cpu-int4"], "auto": True}, 400, "auto"),
+        ({"model": "mine", "colour": 1}, 400, "colour"),
+        ({"model": "mine", "gate": {"max_kl": "x"}}, 400, "gate.max_kl"),
+        ({"variants": []}, 400, "model"),
+        ({"model": "/nowhere", "name": "x"}, 400, "model"),
+        ({"model": "nobody"}, 404, "model"),
+    ],
+)
+def test_a_wrong_order_over_http_names_its_field(admin: Admin, body: dict[str, Any], status: int, param: str) -> None:
+    code, error = admin.ask("POST", "/api/jobs", body)
+    assert (code, error["param"]) == (status, param)
+    assert admin.ask("GET", "/api/jobs/nothing")[0] == 404
