@@ -103,6 +103,8 @@ class Residency:
             log.error("failed to load %s: %s", artifact.ref, error.message)
             raise
         seconds, resident_mb = time.monotonic() - began, (devices.resident_memory_bytes(engine.pid) or 0) / 1e6
+        if engine.fallback_reason is not None:
+            log.warning("%s runs on the CPU: %s", artifact.ref, engine.fallback_reason)
         log.info("loaded %s seconds=%.2f rss_mb=%.0f pid=%d", artifact.ref, seconds, resident_mb, engine.pid)
         return engine
 

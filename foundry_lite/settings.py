@@ -51,7 +51,8 @@ def _seconds(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _bytes(text: str) -> int:
+def size_in_bytes(text: str) -> int:
+    """Return the bytes of a text such as ``512MiB`` or ``2GiB``. Raises `ValueError`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)?", text.strip(), re.IGNORECASE)
     if match is None:
         raise ValueError("must be a size such as 512MiB or 2GiB")
@@ -102,11 +103,11 @@ class Settings:
     context_length: int = _parsed_by(_positive, 4096)  # tokens a slot holds at most; the model's own limit if smaller
     threads: int = _parsed_by(_whole, 0)  # 0: the cores this process may use
     provider: str = _parsed_by(_provider, "")  # the execution provider; empty: what tune chose, or the model is for
-    kv_memory: int = _parsed_by(_bytes, 0)  # bytes of keys and values a model may hold; 0: a quarter of the memory
+    kv_memory: int = _parsed_by(size_in_bytes, 0)  # bytes of keys and values; 0: a quarter of the memory
     reproducible: bool = _parsed_by(_switch, False)  # same request, same seed, same tokens, at any load
     speculation: int = _parsed_by(_whole, 0)  # tokens guessed at once by prompt look-up; 0: none
     wheels: Path | None = _parsed_by(Path, None)  # toolchains are installed from the wheels in this folder
-    build_cache: int = _parsed_by(_bytes, 20 * 10**9)  # bytes of steps of builds that are kept for the next build
+    build_cache: int = _parsed_by(size_in_bytes, 20 * 10**9)  # bytes of steps of builds that are kept
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:

@@ -9,10 +9,9 @@ import typer
 
 from foundry_lite.bench.benchmark import BenchReport, Latency, Workload, measure
 from foundry_lite.catalog.reference import parse_reference
-from foundry_lite.cli.options import JsonOption, ModelArgument
+from foundry_lite.cli.options import JsonOption, ModelArgument, ProviderOption, settings_with
 from foundry_lite.cli.output import Output, megabytes
 from foundry_lite.residency import engine_options
-from foundry_lite.settings import read_settings
 from foundry_lite.store.store import Store
 
 
@@ -25,11 +24,12 @@ def bench(
     concurrency: Annotated[str, typer.Option("--concurrency", "--streams", help="Requests at once.")] = "1,4,16",
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Repetitions, after one that is not counted.")] = 3,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the prompts.")] = 0,
+    provider: ProviderOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure time to first token, gaps between tokens, tokens per second and memory."""
     output = Output(as_json=as_json)
-    settings = read_settings()
+    settings = settings_with(provider)
     artifact = Store(settings.home).resolve(parse_reference(model))
     if artifact.adapter is not None:
         raise typer.BadParameter(f"{artifact.adapter.ref} is an adapter; bench measures its base", param_hint="MODEL")
@@ -72,9 +72,8 @@ def _print(report: BenchReport, output: Output) -> None:
     output.line(
         f"memory   {megabytes(report.loaded_bytes)} MB after loading, {megabytes(report.peak_bytes)} MB at the peak"
     )
-    output.line(
-        f"machine  {machine['processor']}, {machine['cores']} cores, {report.threads} threads, {machine['system']}"
-    )
+    threads = f"{report.threads} threads on {report.provider}"
+    output.line(f"machine  {machine['processor']}, {machine['cores']} cores, {threads}, {machine['system']}")
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     output.line(f"with     {versions}; {report.date}")
 

@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from foundry_lite import __version__, errors
-from foundry_lite.cli import bench, building, cards, importing, jobs, models, running, serving, toolchains
+from foundry_lite.cli import (
+    bench,
+    building,
+    cards,
+    devices,
+    importing,
+    jobs,
+    models,
+    running,
+    serving,
+    toolchains,
+    tuning,
+)
 from foundry_lite.cli.output import Output
 from foundry_lite.errors import FoundryError
 
@@ -51,6 +63,8 @@ app.command("card")(cards.card)
 app.command("rm")(models.rm)
 app.command("ps")(serving.ps)
 app.command("bench")(bench.bench)
+app.command("tune")(tuning.tune_)
+app.command("devices")(devices.devices)
 app.add_typer(toolchains.app)
 
 

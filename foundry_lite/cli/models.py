@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from foundry_lite.catalog.reference import parse_reference
+from foundry_lite.catalog.reference import ModelRef, parse_reference
 from foundry_lite.cli.options import JsonOption, ModelArgument
 from foundry_lite.cli.output import Output, megabytes
+from foundry_lite.cli.tuning import document, print_choice
 from foundry_lite.settings import read_settings
 from foundry_lite.store.adapters import Adapter
 from foundry_lite.store.manifest import verify_digests
@@ -54,12 +55,16 @@ def list_(as_json: JsonOption = False) -> None:
 def show(
     model: ModelArgument,
     verify: Annotated[bool, typer.Option("--verify", help="Hash every file and compare with the manifest.")] = False,
+    why: Annotated[bool, typer.Option("--why", help="Show what 'tune' chose for this machine, and why.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show a model's card: origin, recipe, figures with their evidence."""
     output = Output(as_json=as_json)
     store = Store(read_settings().home)
     artifact = store.resolve(parse_reference(model))
+    if why:
+        _show_why(artifact, store, output)
+        return
     adapter = artifact.adapter
     if verify:
         verify_digests(artifact.folder, artifact.manifest)
@@ -71,16 +76,35 @@ def show(
             {**_entry(artifact), **own, "card": artifact.card(), "manifest": artifact.manifest, "verified": verify}
         )
         return
-    if adapter is not None:
-        _print_adapter(adapter, output)
+    _print(artifact, output)
+    if verify:
+        output.talk(f"all {len(artifact.manifest.files)} files are as the manifest says")
+
+
+def _print(artifact: Artifact, output: Output) -> None:
+    if artifact.adapter is not None:
+        _print_adapter(artifact.adapter, output)
     for name, value in _facts(artifact):
         output.line(f"{name:<14}{value}")
     for one in artifact.card().evidence:
         value = f"{one.value:.1%}" if one.unit == "share" else f"{one.value:g} {one.unit}"
         samples = f" of {one.samples}" if one.samples else ""
         output.line(f"{'measured':<14}{one.metric} {value}{samples}  ({one.date}: {one.command})")
-    if verify:
-        output.talk(f"all {len(artifact.manifest.files)} files are as the manifest says")
+
+
+def _show_why(artifact: Artifact, store: Store, output: Output) -> None:
+    """Say why this variant is the one that the model's name means."""
+    name, chosen = artifact.ref.name, artifact.chosen
+    choice = None if chosen is None else store.choices.explain(name)
+    if output.as_json:
+        output.json({"model": str(artifact.ref), "choice": None} if choice is None else document(name, choice))
+    elif choice is None:
+        meant = store.resolve(ModelRef(name))
+        how = "the newest" if meant.chosen is None else "chosen by 'tune'"
+        output.line(f"'tune' did not choose {artifact.base.ref}; '{name}' means {meant.ref}, {how}")
+        output.talk(f"hint: foundry-lite tune {name}")
+    else:
+        print_choice(choice, output)
 
 
 def rm(

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -46,7 +47,9 @@ class Output:
             table.add_column(header, justify="right" if numeric else "left", no_wrap=True)
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
-        self._out.print(table)
+        wide = self._out.options.update(max_width=10_000)
+        width = max(self._out.width, Measurement.get(self._out, wide, table).maximum)
+        Console(highlight=False, width=width).print(table)  # a line that is too long wraps: no figure is cut off
 
     def talk(self, text: str) -> None:
         """Say something beside the answer."""

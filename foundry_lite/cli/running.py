@@ -16,14 +16,14 @@ import msgspec
 import typer
 
 from foundry_lite.catalog.reference import parse_reference
-from foundry_lite.cli.options import JsonOption, ModelArgument
+from foundry_lite.cli.options import JsonOption, ModelArgument, ProviderOption, settings_with
 from foundry_lite.cli.output import Output
 from foundry_lite.engine.adapters import AdapterFile
 from foundry_lite.engine.engine import Engine, load_engine
 from foundry_lite.errors import FoundryError, InvalidRequest
 from foundry_lite.generation import Chat, Delta, GenerationRequest, Message, Role, Sampling, Tool, ToolCall
 from foundry_lite.residency import adapter_file, engine_options
-from foundry_lite.settings import read_settings
+from foundry_lite.settings import Settings
 from foundry_lite.store.manifest import verify_sizes
 from foundry_lite.store.store import Store
 
@@ -40,6 +40,7 @@ def run(
     top_p: Annotated[float | None, typer.Option("--top-p", min=0, max=1, help="Share of mass to draw from.")] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", min=0, help="Tokens to draw from; 0: all.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same draws.")] = None,
+    provider: ProviderOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a model, or talk with it."""
@@ -52,7 +53,7 @@ def run(
         if not prompt:
             raise InvalidRequest("there is no prompt: none was given, and stdin is empty", "prompt")
     with suppress(EOFError):
-        asyncio.run(_run(model, conversation, prompt, output))
+        asyncio.run(_run(model, settings_with(provider), conversation, prompt, output))
 
 
 class Conversation:
@@ -87,13 +88,14 @@ class Conversation:
         return Delta(answer, calls, finish=last.finish, usage=last.usage, timings=last.timings)
 
 
-async def _run(model: str, conversation: Conversation, prompt: str | None, output: Output) -> None:
-    settings = read_settings()
+async def _run(model: str, settings: Settings, conversation: Conversation, prompt: str | None, output: Output) -> None:
     artifact = Store(settings.home).resolve(parse_reference(model))
     verify_sizes(artifact.folder, artifact.manifest)
     conversation.adapter = adapter_file(artifact)
     with output.status(f"loading {artifact.ref}"):
         engine = await load_engine(artifact.folder, engine_options(settings, artifact))
+    if engine.fallback_reason is not None:
+        output.talk(f"warning: the CPU computes: {engine.fallback_reason}")
     try:
         if prompt is None:
             await _talk(engine, conversation, output)

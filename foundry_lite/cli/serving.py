@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from foundry_lite.cli.options import JsonOption
+from foundry_lite.catalog.recipe import Provider
+from foundry_lite.cli.options import JsonOption, ProviderOption, settings_with
 from foundry_lite.cli.output import Output, megabytes
 from foundry_lite.client import ask_daemon
-from foundry_lite.settings import Settings, read_settings
+from foundry_lite.settings import Settings
 
 HostOption = Annotated[str | None, typer.Option("--host", help="Address of the daemon. [default: 127.0.0.1]")]
 PortOption = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Its port. [default: 5273]")]
@@ -34,12 +35,12 @@ or, with the openai package, into Python:
 """
 
 
-def serve(host: HostOption = None, port: PortOption = None) -> None:
+def serve(host: HostOption = None, port: PortOption = None, provider: ProviderOption = None) -> None:
     """Serve the models of this machine over OpenAI's API."""
     from foundry_lite.server import daemon  # so that the other commands do not pay for importing a web server
 
     output = Output()
-    daemon.serve(_addressed(host, port), lambda url: output.line(_EXAMPLES.format(url=url)))
+    daemon.serve(_addressed(host, port, provider), lambda url: output.line(_EXAMPLES.format(url=url)))
 
 
 def ps(host: HostOption = None, port: PortOption = None, as_json: JsonOption = False) -> None:
@@ -54,6 +55,7 @@ def ps(host: HostOption = None, port: PortOption = None, as_json: JsonOption = F
             one["model"],
             one["state"],
             str(one["pid"] or "-"),
+            one["provider"] or "-",
             megabytes(one["resident_bytes"]),
             megabytes(one["peak_bytes"]),
             f"{one['requests']}",
@@ -61,11 +63,14 @@ def ps(host: HostOption = None, port: PortOption = None, as_json: JsonOption = F
         )
         for one in models
     ]
-    output.table(("model", "state", "pid", "memory_mb", "peak_mb", "requests", "unload_in_s"), rows)
+    output.table(("model", "state", "pid", "provider", "memory_mb", "peak_mb", "requests", "unload_in_s"), rows)
+    for one in models:
+        if one["fallback_reason"]:
+            output.talk(f"{one['model']} runs on the CPU: {one['fallback_reason']}")
 
 
-def _addressed(host: str | None, port: int | None) -> Settings:
-    settings = read_settings()
+def _addressed(host: str | None, port: int | None, provider: Provider | None = None) -> Settings:
+    settings = settings_with(provider)
     return dataclasses.replace(
         settings,
         host=settings.host if host is None else host,

@@ -267,7 +267,8 @@ async def load_engine(folder: Path, options: EngineOptions) -> Engine:
     """Start a worker, wait until it has loaded the model, and return its engine.
 
     A provider that cannot be loaded, or takes its worker down with it, is replaced by the CPU where ``options`` allow
-    it; the log and `Engine.fallback_reason` say so. Raises `LoadFailed`; the worker is gone then.
+    it; `Engine.fallback_reason` says why, and whoever shows the model must show it. Raises `LoadFailed`; the worker is
+    gone then.
     """
     try:
         return await _start(folder, options)
@@ -275,7 +276,6 @@ async def load_engine(folder: Path, options: EngineOptions) -> Engine:
         if options.provider is Provider.CPU or not options.falls_back:
             raise
         failed = error
-    log.warning("provider=%s cannot run %s, the CPU does instead: %s", options.provider, folder, failed.message)
     try:
         engine = await _start(folder, replace(options, provider=Provider.CPU))
     except LoadFailed as error:

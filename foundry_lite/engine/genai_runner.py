@@ -232,7 +232,11 @@ def _register(provider: Provider) -> None:
         path = importlib.import_module(module).get_library_path()
     except (ImportError, AttributeError, OSError) as error:
         raise LoadFailed(f"the package {module} cannot be used: {error}") from error
-    og.register_execution_provider_library(NAMES[provider].onnxruntime, path)
+    try:
+        og.register_execution_provider_library(NAMES[provider].onnxruntime, path)
+    except RuntimeError as error:
+        if "already registered" not in str(error):  # by an earlier runner of this process
+            raise
 
 
 def _configuration(folder: ModelFolder, threads: int, provider: Provider) -> Any:

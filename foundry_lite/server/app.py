@@ -108,6 +108,8 @@ class Daemon:
             "peak_bytes": devices.peak_memory_bytes(engine.pid) if engine else None,
             "kv_limit_bytes": engine.kv_bytes if engine else None,
             "runner": engine.runner if engine else None,
+            "provider": engine.provider if engine else None,
+            "fallback_reason": engine.fallback_reason if engine else None,
             "requests": engine.open_requests if engine else 0,
             "adapters": [identity.rpartition("-")[0] for identity in engine.adapters] if engine else [],
             "idle_seconds": round(idle, 1),

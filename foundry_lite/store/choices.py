@@ -68,6 +68,8 @@ class Trial(Struct, frozen=True, omit_defaults=True):
     @property
     def label(self) -> str:
         """Such as ``cpu-int4 with 2 threads`` or ``cpu-int4 with 2 threads on openvino``."""
+        if not self.threads:  # it was never run
+            return self.variant
         own = Provider(self.variant.partition("-")[0])
         where = "" if self.provider is own else f" on {self.provider}"
         return f"{self.variant} with {self.threads} {'thread' if self.threads == 1 else 'threads'}{where}"
