@@ -112,9 +112,12 @@ def read_report(folder: Path) -> Report | None:
 
 
 def record_source(found: Found, location: str) -> Source:
-    """Return the record of a source: every file that the build may read, with its hash, and those of its base."""
+    """Return the record of a source: every file that the build may read, with its hash, and those of its base.
+
+    The locations are paths as they were given, from which the same can be built again.
+    """
     files = tuple(FileEntry(_name_in(found.folder, path), path.stat().st_size, sha256_of(path)) for path in found.files)
-    base = None if found.base is None else record_source(found.base, _source_name(found.base))
+    base = None if found.base is None else record_source(found.base, str(found.base.folder))
     return Source(
         found.kind,
         location,

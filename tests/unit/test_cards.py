@@ -116,6 +116,8 @@ def test_all_five_are_there_and_the_manifest_has_the_hash_of_the_others(folder: 
     assert read_report(folder) == facts.report
     assert manifest.source.base is not None
     assert manifest.source.base.revision == REVISION
+    assert facts.found.base is not None
+    assert manifest.source.base.location == str(facts.found.base.folder), "what is built again needs its path"
 
 
 def test_the_same_build_on_another_day_and_machine_has_the_same_digest_and_inputs(folder: Path, facts: Facts) -> None:
