@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from foundry_lite.build import merge
+from foundry_lite.build import consolidate, merge
 from foundry_lite.build.dequantize import dequantize_gguf, unpack_folder
 from foundry_lite.build.sources.found import Found, Kind
 from foundry_lite.build.workbench import Workbench
@@ -43,6 +43,7 @@ async def _link_files(found: Found, target: Path, _bench: Workbench) -> None:
 
 _PREPARE: dict[Kind, Prepare] = {
     Kind.ADAPTER: merge.prepare,
+    Kind.ZERO: consolidate.prepare,
     Kind.GPTQ: unpack_folder,
     Kind.AWQ: unpack_folder,
     Kind.GGUF: dequantize_gguf,

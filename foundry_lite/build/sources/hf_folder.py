@@ -76,13 +76,15 @@ def describe(folder: Path) -> Found:
     return dataclasses.replace(found, files=(*weights, *text_files(folder)))
 
 
-def describe_model(folder: Path, config: dict[str, Any], architecture: str, tensors: Shapes) -> Found:
-    """Check the model of a folder against the shapes of its weights, which may lie elsewhere; ``files`` is left empty.
+def describe_model(folder: Path, config: dict[str, Any], architecture: str, tensors: Shapes | None) -> Found:
+    """Check the model of a folder against the shapes of its weights; ``files`` is left empty.
 
-    Raises a `SourceRejected`: `NotAModel`, `DamagedWeights`, `UnsafeSource`.
+    The weights may lie elsewhere; ``tensors`` is ``None`` where nobody knows their shapes yet. Raises a
+    `SourceRejected`: `NotAModel`, `DamagedWeights`, `UnsafeSource`.
     """
     shape = read_shape(config)
-    check_shapes(config, architecture, shape, tensors)
+    if tensors is not None:
+        check_shapes(config, architecture, shape, tensors)
     check_vocabulary(folder, shape.vocabulary)
     has_template = check_template(folder)
     family = families.find(architecture, config)
@@ -91,11 +93,11 @@ def describe_model(folder: Path, config: dict[str, Any], architecture: str, tens
         folder=folder,
         files=(),
         architecture=architecture,
-        parameters=sum(math.prod(size) for size in tensors.values()),
+        parameters=sum(math.prod(size) for size in (tensors or {}).values()),
         context_length=family.context_length or shape.context_length,
         exporter=family.exporter,
         defaults=_defaults(folder),
-        license=_license(folder),
+        license=read_license(folder),
         needs_template=not has_template,
         notes=(*family.notes, *(() if has_template else (PLAIN_TEMPLATE_NOTE,))),
     )
@@ -147,7 +149,7 @@ def _is_within(value: Any, most: float) -> bool:
     return isinstance(value, int | float) and 0 <= value <= most  # not so for NaN, which JSON of Python may hold
 
 
-def _license(folder: Path) -> str:
+def read_license(folder: Path) -> str:
     """Read the licence out of the front matter of the folder's README.md, as the Hub does."""
     path = folder / "README.md"
     if not exists(path):
