@@ -75,13 +75,14 @@ async def build(order: Order, site: Site, tell: Tell, job: Job | None = None) ->
     """Run a build to its end. ``job`` is its record, if it has one already.
 
     Raises `NameTaken`, a `SourceRejected`, a `BuildFailed`; then nothing of it is installed, and the steps that were
-    done are kept for the next try.
+    done are kept for the next try. What is refused at first sight leaves no record either.
     """
+    sight = None if job is not None else await asyncio.to_thread(look, order, site)
     journal = Journal(site.jobs, job or site.jobs.begin(order), tell)
     try:
         async with site.jobs.turn(journal.job):
             journal.begin()
-            outcome = await _Build(order, site, journal).run()
+            outcome = await _Build(order, site, journal).run(sight)
             await asyncio.to_thread(site.steps.trim, site.settings.build_cache)
     except FoundryError as error:
         journal.end(State.FAILED, error.message, error.hint)
@@ -97,6 +98,27 @@ async def build(order: Order, site: Site, tell: Tell, job: Job | None = None) ->
     return outcome
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What was seen of an order before anything was done."""
+
+    order: Order
+    found: Found
+    cases: tuple[Case, ...]
+
+
+def look(order: Order, site: Site) -> Sight:
+    """Look at everything that can be refused at once: the name, the source, the user's cases, memory and disk."""
+    require_free_name(order, site.store)
+    cases = read_cases(Path(order.eval)) if order.eval else ()
+    base = None if order.base is None else Path(order.base)
+    found = recognise.inspect(Path(order.path), Options(base, order.allow_pickle))
+    order = fitting(order, found)
+    require_memory(found)
+    require_room(found, order.recipes, site.settings.home)
+    return Sight(order, found, cases)
+
+
 class _Build:
     """One build while it runs."""
 
@@ -107,9 +129,9 @@ class _Build:
         self._cases: tuple[Case, ...] = ()
         self._trials: list[Trial] = []
 
-    async def run(self) -> Outcome:
+    async def run(self, sight: Sight | None) -> Outcome:
         """Do every step."""
-        found = self._inspect()
+        found = await self._inspect(sight)
         source = await self._fetch(found)
         line = line_for(found)
         prepared = await self._merge(found, fingerprint(source))
@@ -126,17 +148,11 @@ class _Build:
         self._journal.done(tuple(str(one.ref) for one in artifacts))
         return Outcome(self._journal.job, artifacts, report, found.notes)
 
-    def _inspect(self) -> Found:
-        order = self._order
-        with self._journal.step("inspect", order.path) as now:
-            require_free_name(order, self._site.store)
-            base = None if order.base is None else Path(order.base)
-            found = recognise.inspect(Path(order.path), Options(base, order.allow_pickle))
-            self._order = fitting(order, found)
-            self._cases = read_cases(Path(order.eval)) if order.eval else ()
+    async def _inspect(self, sight: Sight | None) -> Found:
+        with self._journal.step("inspect", self._order.path) as now:
+            sight = sight or await asyncio.to_thread(look, self._order, self._site)
+            self._order, found, self._cases = sight.order, sight.found, sight.cases
             self._journal.know(found.parameters)
-            require_memory(found)
-            require_room(found, self._order.recipes, self._site.settings.home)
             now.detail = f"{found.kind}: {found.architecture}, {found.parameters / 1e6:.1f} M parameters"
         return found
 

@@ -13,10 +13,12 @@ import numpy as np
 import openai
 import pytest
 
-from foundry_lite.build import export
+from foundry_lite.build import variants
 from foundry_lite.build.adapters import fit, install, read_adapter
 from foundry_lite.build.places import read_places
-from foundry_lite.catalog.recipe import Precision, recipe_for
+from foundry_lite.build.toolchains import GENAI, Toolchains
+from foundry_lite.build.workbench import Workbench
+from foundry_lite.catalog.recipe import Precision, Recipe, recipe_for
 from foundry_lite.catalog.reference import parse_reference
 from foundry_lite.engine import adapter_file
 from foundry_lite.engine.ort_runner import OrtRunner
@@ -134,15 +136,19 @@ def test_a_quantized_base_takes_adapters_and_computes_what_it_did_without(tmp_pa
 
 async def derive(source: Path, scratch: Path, precision: Precision) -> tuple[Path, Path]:
     """Build the model as an import does; return it without places for adapters, and with them."""
+    bench = Workbench(scratch, scratch / "log", Toolchains(scratch / "toolchains"))
     exported = scratch / "float32"
     if not exported.exists():
-        await export.export(source, exported, "cpu", scratch)
-    recipe = recipe_for(precision, 32)
-    plain, adaptable = scratch / f"{precision}-plain", scratch / f"{precision}-adaptable"
-    await export.derive(exported, {plain: recipe, adaptable: recipe}, scratch)
-    await export.make_adaptable(adaptable, scratch)
-    await export.add_companion(exported, adaptable, scratch)
-    return plain, adaptable
+        exported.mkdir()
+        tool = "foundry_lite.build.tools.export_decoder"
+        await bench.run(tool, source, exported, bench.folder("cache"), toolchain=GENAI)
+    plain, adaptable = recipe_for(precision, 32), Recipe(precision, 32, fast_prefill=True, adapters=True)
+    if not precision.is_quantized:
+        adaptable = Recipe(precision, fast_prefill=True, adapters=True)
+    for recipe in (plain, adaptable):
+        (scratch / recipe.variant).mkdir()
+        await variants.derive(exported, source, scratch / recipe.variant, recipe, bench)
+    return scratch / plain.variant, scratch / adaptable.variant
 
 
 def likeness(ours: Any, peft: Any) -> float:
