@@ -150,8 +150,8 @@ class _Build:
 
     async def _inspect(self, sight: Sight | None) -> Found:
         with self._journal.step("inspect", self._order.path) as now:
-            sight = sight or await asyncio.to_thread(look, self._order, self._site)
-            self._order, found, self._cases = sight.order, sight.found, sight.cases
+            seen = await asyncio.to_thread(look, self._order, self._site) if sight is None else sight
+            self._order, found, self._cases = seen.order, seen.found, seen.cases
             self._journal.know(found.parameters)
             now.detail = f"{found.kind}: {found.architecture}, {found.parameters / 1e6:.1f} M parameters"
         return found

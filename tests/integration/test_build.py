@@ -102,7 +102,7 @@ def test_a_kill_at_any_step_loses_only_that_step_and_the_end_is_the_same(
         process = subprocess.Popen(
             [*COMMAND, *command], env=environment(tmp_path), stderr=subprocess.DEVNULL, start_new_session=True
         )
-        eventually(lambda step=step: list(tmp_path.glob(f"build/work/{step}-*")), seconds=60)  # type: ignore[misc]
+        eventually(lambda step=step: list(tmp_path.glob(f"build/work/{step}-*")), seconds=60)
         time.sleep(0.3)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
