@@ -31,6 +31,7 @@ from foundry_lite.errors import CheckFailed, FoundryError
 from foundry_lite.generation import Chat, Message, Role
 
 _CONTEXT = 4096  # tokens: what the engine gives a model by default, or the model's own if that is less
+_ROWS = 48  # texts that run together
 _OWN_GOLDENS = 4  # of the user's cases
 
 
@@ -79,7 +80,7 @@ class _Scoring:
     def run(self) -> Quality:
         """Compare prompts and tokens first, then score texts, then answer."""
         neutral, own = self._passages()
-        runner = open_runner(self._folder, threads=usable_cores(), slots=2 * MOST, context_length=_CONTEXT)
+        runner = open_runner(self._folder, threads=usable_cores(), slots=max(_ROWS, 2 * MOST), context_length=_CONTEXT)
         neutral_loss = self._score_neutral(runner, neutral)
         own_loss = losses.score(runner, own, rows=_rows(runner)).summary(has_source=True) if own else None
         task, goldens = self._answer(Answerer(self._folder, runner, self._text))

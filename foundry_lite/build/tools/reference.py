@@ -22,9 +22,9 @@ from foundry_lite.build.reference_file import ARRAYS, RECORD, Enquiry, Question,
 
 _KEPT = 64  # of a vocabulary; `losses` takes what is left of the mass as one more token
 _PIECE = 32  # positions whose logarithms are computed at once
-_BATCH_TOKENS = 2048  # of the prompts of one batch, padding included
-_BATCH_KV_BYTES = 128 << 20
+_BATCH_BYTES = 128 << 20  # of the activations of one batch, and of its keys and values
 _MOST_ROWS = 64
+_FIRST_TOKENS = 64  # of each answer; the few that are longer go on together, so that nobody waits for them
 
 
 def main() -> None:
@@ -58,7 +58,8 @@ class _Source:
             folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
         ).eval()
         given = self._model.generation_config
-        self._eos = _ids(given.eos_token_id, self._model.config.get_text_config().eos_token_id)
+        self._shape = self._model.config.get_text_config()
+        self._eos = _ids(given.eos_token_id, self._shape.eos_token_id)
         # Nothing else of the source's own settings counts: no penalties, no least length.
         self._model.generation_config = GenerationConfig(
             do_sample=False, eos_token_id=self._eos or None, pad_token_id=self._eos[0] if self._eos else 0
@@ -164,19 +165,23 @@ class _Source:
 
     def _generate(self) -> list[list[int]]:
         """Return the greedy answer to each question."""
-        answers: list[list[int]] = [[] for _ in self._prompts]
-        done = 0
-        for batch in self._batches():
-            for index, answer in zip(batch, self._continue(batch), strict=True):
-                answers[index] = answer
-            done += len(batch)
-            _report("answers", done, len(answers))
+        limits = [one.max_tokens for one in self._enquiry.questions]
+        answers: list[list[int]] = [[] for _ in limits]
+        waiting = [index for index, limit in enumerate(limits) if limit]
+        for most in (_FIRST_TOKENS, max(limits, default=0)):
+            for batch in self._batches(waiting, answers, most):
+                for index, more in zip(batch, self._continue(batch, answers, most), strict=True):
+                    answers[index] += more
+                    if answers[index][-1] in self._eos or len(answers[index]) == limits[index]:
+                        waiting.remove(index)
+                _report("answers", len(limits) - len(waiting), len(limits))
         return answers
 
-    def _continue(self, batch: Sequence[int]) -> Iterator[list[int]]:
+    def _continue(self, batch: Sequence[int], answers: list[list[int]], most: int) -> Iterator[list[int]]:
+        """Go on with some answers, until each has at most ``most`` tokens, as many as it may have, or its end."""
         torch = self._torch
-        prompts = [self._prompts[index] for index in batch]
-        limits = [self._enquiry.questions[index].max_tokens for index in batch]
+        prompts = [self._prompts[index] + answers[index] for index in batch]
+        limits = [self._room(index, answers, most) for index in batch]
         width = max(map(len, prompts))
         pad = self._model.generation_config.pad_token_id
         ids = torch.tensor([[pad] * (width - len(one)) + one for one in prompts])
@@ -187,21 +192,21 @@ class _Source:
             ends = [place for place, token in enumerate(row[:limit]) if token in self._eos]
             yield row[: ends[0] + 1] if ends else row[:limit]
 
-    def _batches(self) -> Iterator[list[int]]:
+    def _room(self, index: int, answers: list[list[int]], most: int) -> int:
+        return min(most, self._enquiry.questions[index].max_tokens) - len(answers[index])
+
+    def _batches(self, waiting: list[int], answers: list[list[int]], most: int) -> list[list[int]]:
         """Put prompts of about the same length together."""
-        token_bytes = _kv_bytes(self._model.config.get_text_config())
-        batch: list[int] = []
-        for index in sorted(range(len(self._prompts)), key=lambda one: (len(self._prompts[one]), one)):
-            rows = len(batch) + 1
-            width = len(self._prompts[index])
-            longest = width + max(self._enquiry.questions[one].max_tokens for one in [*batch, index])
-            is_full = rows > _MOST_ROWS or rows * width > _BATCH_TOKENS
-            if batch and (is_full or rows * longest * token_bytes > _BATCH_KV_BYTES):
-                yield batch
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
+        kv_bytes, token_bytes = _kv_bytes(self._shape), _activation_bytes(self._shape)
+        batches: list[list[int]] = [[]]
+        for index in sorted(waiting, key=lambda one: (len(self._prompts[one]), one)):
+            rows, width = len(batches[-1]) + 1, len(self._prompts[index]) + len(answers[index])
+            longest = width + max(self._room(one, answers, most) for one in [*batches[-1], index])
+            is_wide = max(width * token_bytes, longest * kv_bytes) * rows > _BATCH_BYTES
+            if batches[-1] and (rows > _MOST_ROWS or is_wide):
+                batches.append([])
+            batches[-1].append(index)
+        return batches if batches[0] else []
 
 
 def _ids(*given: Any) -> list[int]:
@@ -217,6 +222,11 @@ def _kv_bytes(config: Any) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(2 * 4 * config.num_hidden_layers * heads * size)
+
+
+def _activation_bytes(config: Any) -> int:
+    """Return about how many bytes one token of a prompt takes within a layer, in float32."""
+    return 4 * int(4 * config.hidden_size + 3 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size))
 
 
 def _report(what: str, done: int, total: int) -> None:
