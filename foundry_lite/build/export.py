@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from foundry_lite.build.ready import adopt
 from foundry_lite.build.sources.found import Exporter, Found
 from foundry_lite.build.toolchains import GENAI
 from foundry_lite.build.workbench import Workbench
@@ -29,4 +30,4 @@ async def _by_builder(_found: Found, prepared: Path, target: Path, bench: Workbe
     await bench.run("foundry_lite.build.tools.export_decoder", prepared, target, bench.folder("cache"), toolchain=GENAI)
 
 
-_EXPORT: dict[Exporter, Export] = {Exporter.BUILDER: _by_builder}
+_EXPORT: dict[Exporter, Export] = {Exporter.BUILDER: _by_builder, Exporter.NONE: adopt}

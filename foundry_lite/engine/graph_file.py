@@ -69,7 +69,7 @@ def read(path: Path) -> GraphFile:
 
 def _graph(model: memoryview) -> GraphFile:
     parts: dict[int, list[memoryview]] = {_NODE: [], _INITIALIZER: [], _INPUT: [], _OUTPUT: []}
-    for number, value in _fields(_only(model, _MODEL_GRAPH)):
+    for number, value in fields(_only(model, _MODEL_GRAPH)):
         if number in parts and isinstance(value, memoryview):
             parts[number].append(value)
     inputs = dict(_value(one) for one in parts[_INPUT])
@@ -89,13 +89,13 @@ def _node(message: memoryview) -> Node:
 
 def _value(message: memoryview) -> tuple[str, Value]:
     tensor = _first(_first(message, _VALUE_TYPE), _TYPE_TENSOR)
-    kind = next((value for number, value in _fields(tensor) if number == _TENSOR_KIND and isinstance(value, int)), 0)
-    sizes = (one for number, one in _fields(_first(tensor, _TENSOR_SHAPE)) if number == _SHAPE_SIZE)
+    kind = next((value for number, value in fields(tensor) if number == _TENSOR_KIND and isinstance(value, int)), 0)
+    sizes = (one for number, one in fields(_first(tensor, _TENSOR_SHAPE)) if number == _SHAPE_SIZE)
     return _text(message, _VALUE_NAME), Value(kind, tuple(_size(one) for one in sizes if isinstance(one, memoryview)))
 
 
 def _size(message: memoryview) -> int | str:
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number == _SIZE_NUMBER and isinstance(value, int):
             return value
         if number == _SIZE_NAME and isinstance(value, memoryview):
@@ -115,7 +115,7 @@ def _first(message: memoryview, wanted: int) -> memoryview:
 
 
 def _all(message: memoryview, wanted: int) -> list[memoryview]:
-    return [value for number, value in _fields(message) if number == wanted and isinstance(value, memoryview)]
+    return [value for number, value in fields(message) if number == wanted and isinstance(value, memoryview)]
 
 
 def _texts(message: memoryview, wanted: int) -> list[str]:
@@ -126,7 +126,7 @@ def _text(message: memoryview, wanted: int) -> str:
     return next(iter(_texts(message, wanted)), "")
 
 
-def _fields(message: memoryview) -> _Fields:
+def fields(message: memoryview) -> _Fields:
     """Yield the fields of a message: numbers as they are, everything that has a length as a view."""
     at = 0
     while at < len(message):

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from foundry_lite.build.sources import gguf_file, hf_folder, packed, peft_adapter, zero_checkpoint
+from foundry_lite.build.sources import (
+    gguf_file,
+    genai_folder,
+    hf_folder,
+    onnx_decoder,
+    packed,
+    peft_adapter,
+    zero_checkpoint,
+)
 from foundry_lite.build.sources.found import Found, Options
 from foundry_lite.errors import NotAModel
 
@@ -21,7 +29,7 @@ class Source(Protocol):
 
 
 # The first that recognises a path inspects it; it raises a `SourceRejected` when it finds it broken.
-KINDS: tuple[Source, ...] = (gguf_file, packed, peft_adapter, zero_checkpoint, hf_folder)
+KINDS: tuple[Source, ...] = (gguf_file, genai_folder, onnx_decoder, packed, peft_adapter, zero_checkpoint, hf_folder)
 
 
 def inspect(path: Path, options: Options = _NOTHING_SAID) -> Found:
