@@ -28,7 +28,12 @@ _OWN: dict[str, dict[str, Any]] = {
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 # What a converter may get wrong must make a difference: sizes that are no squares, heads whose size is not
 # hidden_size / heads, an epsilon that is no default, norms that are not all ones, biases that are not zero.
-_ODD: dict[str, Any] = {"hidden_size": 192, "intermediate_size": 320, "max_position_embeddings": 256}
+_ODD: dict[str, Any] = {
+    "hidden_size": 192,
+    "intermediate_size": 320,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.08,
+}
 _RMS: dict[str, Any] = {**_ODD, "rms_norm_eps": 1e-3}
 _LAYER: dict[str, Any] = {**_ODD, "layer_norm_eps": 1e-3}
 _HEADS: dict[str, Any] = {**_RMS, "head_dim": 32}
@@ -135,7 +140,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "GPT-2": (
         "GPT2",
-        {"max_position_embeddings": 256, "n_embd": 192, "n_layer": 2, "n_head": 4, "layer_norm_epsilon": 1e-3},
+        {
+            "max_position_embeddings": 256,
+            "n_embd": 192,
+            "n_layer": 2,
+            "n_head": 4,
+            "layer_norm_epsilon": 1e-3,
+            "initializer_range": 0.08,
+        },
     ),
     "GPT-NeoX": ("GPTNeoX", {**_LAYER, "rope_parameters": _PART}),
     "Starcoder 2": ("Starcoder2", {**_ODD, **_WINDOW, "norm_epsilon": 1e-3}),
@@ -185,9 +197,19 @@ def write_family(folder: Path, family: str) -> Path:
             if weight.ndim == 1:
                 weight += 0.3 * torch.randn_like(weight)
             elif weight.ndim == 3:  # experts, which some families leave as they come
-                weight.copy_(0.2 * torch.randn_like(weight))
+                weight.copy_(0.08 * torch.randn_like(weight))
     model.to(torch.bfloat16).save_pretrained(folder)  # as models come
     return folder
+
+
+def reference(source: Path, tokens: list[int]) -> Any:
+    """Return what transformers computes in float32: the logits ``(tokens, vocabulary)``, as a NumPy array."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="eager")
+    with torch.no_grad():
+        return model.eval()(torch.tensor([tokens])).logits[0].numpy()
 
 
 def _classes(family: str) -> tuple[Any, Any]:
