@@ -119,9 +119,14 @@ def refuse_code(folder: Path) -> None:
 
 
 def read_architecture(config: dict[str, Any]) -> str:
-    """Return the architecture of a model that can be converted. Raises `UnsupportedArchitecture`."""
+    """Return the architecture of a model that can be converted.
+
+    Raises `UnsupportedArchitecture`, or `NotAModel` and `UnsafeSource` for sizes that no model has.
+    """
     names = config.get("architectures")
     name = str(names[0]) if isinstance(names, list) and names else ""
+    if name in families.supported():
+        read_shape(config)  # before anything is computed of them
     families.find(name, config)
     return name
 
