@@ -5,23 +5,19 @@ Nothing in it is new: every figure stands in ``card.toml`` or ``report.json`` wi
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from foundry_lite.build.evidence import name_machine
-from foundry_lite.build.sbom import spdx_of
-from foundry_lite.catalog.card import Ancestor, Basis, Card, Evidence, Origin, Sizes, Task
+from foundry_lite.build.front_matter import front_matter
+from foundry_lite.catalog.card import Ancestor, Basis, Card, Evidence, Sizes
 from foundry_lite.catalog.recipe import Recipe
 from foundry_lite.catalog.report import Candidate, Golden, Measured, Report, TextLoss
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.store.manifest import Manifest
 
-_PIPELINES = {Task.GENERATE: "text-generation", Task.EMBED: "sentence-similarity", Task.RERANK: "text-ranking"}
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _PERSON = re.compile(r"[^<>\n]*[^<>\s][^<>\n]* <[^<>@\s]+@[^<>@\s]+>")
-_MODEL_MAKERS = ("gemma", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4", "unknown")  # of the Hub
 
 
 class SignOff(NamedTuple):
@@ -56,28 +52,7 @@ def format_model_card(card: Card, manifest: Manifest, report: Report | None, sig
         _files(manifest),
         _signature(manifest, sign_off),
     )
-    return _front_matter(card) + "\n" + "\n".join(section for section in sections if section)
-
-
-def _front_matter(card: Card) -> str:
-    spdx, license_ = spdx_of(card.license), card.license.lower()
-    is_known = spdx is not None or license_ in _MODEL_MAKERS
-    lines = [f"license: {_yaml(license_ if is_known else 'other')}"]
-    lines += [] if is_known else [f"license_name: {_yaml(card.license)}"]
-    parents = [one.name for one in card.lineage if _HUB_NAME.fullmatch(one.name)]
-    if parents:
-        lines += ["base_model:", *(f"- {_yaml(name)}" for name in parents)]
-        relation = "quantized" if card.recipe.precision.is_quantized else "finetune"
-        lines += [f"base_model_relation: {relation}"]
-    lines += [f"pipeline_tag: {_PIPELINES[card.task]}", "library_name: onnxruntime"]
-    lines += ["inference: false", f"quantized: {str(card.recipe.precision.is_quantized).lower()}"]
-    lines += ["tags:", *(f"- {_yaml(tag)}" for tag in _tags(card))]
-    return "\n".join(["---", *lines, "---", ""])
-
-
-def _tags(card: Card) -> list[str]:
-    adapted = [str(Origin.ADAPTER)] * any(one.origin is Origin.ADAPTER for one in card.lineage)
-    return ["onnx", "foundry-lite", str(card.recipe.provider), str(card.recipe.precision), *adapted]
+    return front_matter(card) + "\n" + "\n".join(section for section in sections if section)
 
 
 def _head(card: Card, manifest: Manifest) -> str:
@@ -138,10 +113,14 @@ def _sizes(sizes: Sizes | None) -> str:
         return ""
     rows = [("this variant", f"{sizes.variant:,}", "measured", "")]
     for name, size, basis in (("fp32", sizes.fp32, sizes.fp32_is), ("fp16", sizes.fp16, sizes.fp16_is)):
-        saved = sizes.smaller_than(size)
-        said = f"{saved:.1%} smaller" if saved >= 0 else f"{-saved:.1%} larger"
-        rows.append((name, f"{size:,}", _basis(basis, name), f"this variant is {said}"))
+        rows.append((name, f"{size:,}", _basis(basis, name), _difference(sizes.smaller_than(size))))
     return _section("Size", [_table(("", "bytes", "", ""), rows).rstrip()])
+
+
+def _difference(saved: float) -> str:
+    if not saved:
+        return "which this variant is"
+    return f"this variant is {saved:.1%} smaller" if saved > 0 else f"this variant is {-saved:.1%} larger"
 
 
 def _basis(basis: Basis, name: str) -> str:
@@ -312,7 +291,3 @@ def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-def _yaml(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)  # JSON's strings are YAML's
