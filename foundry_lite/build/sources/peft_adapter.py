@@ -87,7 +87,7 @@ def inspect(folder: Path, options: Options) -> Found:
         folder=folder,
         files=(folder / lora_config.CONFIG, path, *own_texts(folder)),
         parameters=base.parameters + int(np.prod(untied)),
-        license=base.license,
+        license=hf_folder.read_license(folder),  # what it says for itself; the card has the base's too
         base=base,
         needs_template=not has_template,
         notes=(*_notes(base_folder, config, plan), *(() if has_template else (PLAIN_TEMPLATE_NOTE,))),
