@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from foundry_lite.catalog.card import Card, Defaults, format_card
-from foundry_lite.catalog.recipe import Precision, recipe_for
+from foundry_lite.catalog.recipe import Precision, Recipe, recipe_for
 from foundry_lite.store.manifest import Source, new_manifest, write_manifest
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -30,6 +30,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _HEADS = 2
+_PLAIN = recipe_for(Precision.FP32)
 
 
 def install(
@@ -41,12 +42,13 @@ def install(
     context: int = 512,
     work: int = 0,
     head_size: int = 16,
+    recipe: Recipe = _PLAIN,
 ) -> Path:
     """Put a model into the store at ``home`` as an import would; its greedy answer to anything is ``answer``.
 
     No byte may occur twice in ``answer``: a bigram table has no memory.
     """
-    folder = home / "models" / name / "cpu-fp32"
+    folder = home / "models" / name / recipe.variant  # whatever the recipe says, the weights are float32
     folder.mkdir(parents=True)
     tokenizer = _tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -59,14 +61,13 @@ def install(
         "head_size": head_size,
         "num_hidden_layers": 1,
         "num_key_value_heads": _HEADS,
+        "num_attention_heads": _HEADS,
         "inputs": {"past_key_names": "past_key_values.%d.key", "past_value_names": "past_key_values.%d.value"},
         "outputs": {"present_key_names": "present.%d.key", "present_value_names": "present.%d.value"},
     }
     eos = tokenizer.token_to_id(END)
-    _write_json(
-        folder / "genai_config.json", {"model": {"context_length": context, "eos_token_id": eos, "decoder": decoder}}
-    )
-    recipe = recipe_for(Precision.FP32)
+    model = {"type": "llama", "vocab_size": len(table), "context_length": context, "pad_token_id": eos}
+    _write_json(folder / "genai_config.json", {"model": {**model, "eos_token_id": eos, "decoder": decoder}})
     card = Card(name, "TestForCausalLM", table.size, context, "tests", recipe, defaults=Defaults(temperature=0.0))
     (folder / "card.toml").write_text(format_card(card))
     source = Source("test", "tests/tiny_model.py", "TestForCausalLM", table.size, ())

@@ -15,8 +15,8 @@ from foundry_lite.engine.graph_file import GraphFile
 from foundry_lite.errors import LoadFailed
 
 _GQA = "com.microsoft.GroupQueryAttention"
-_FLOATS = {1: 4, 10: 2}  # TensorProto.DataType of the caches that we bind ourselves → bytes
-_BYTES = {**_FLOATS, 16: 2}  # bfloat16; everything else that the builder makes has one byte
+_CACHES = {1: 4, 10: 2, 3: 1}  # TensorProto.DataType of the caches that we bind ourselves → bytes; 3 is int8
+_BYTES = {**_CACHES, 16: 2}  # bfloat16; everything else that the builder makes has one byte
 _OTHER_SENSES = ("encoder", "vision", "speech", "embedding")  # sections of models that take more than tokens
 
 
@@ -68,8 +68,8 @@ class ModelFolder:
         for cache in self.caches:
             if (*cache.past, *cache.present) not in attention:
                 return f"layer {cache.layer} does not keep its keys and values with GroupQueryAttention"
-            if self.graph.inputs[cache.past[0]].kind not in _FLOATS:
-                return "its keys and values are not float32 or float16"
+            if self.graph.inputs[cache.past[0]].kind not in _CACHES:
+                return "its keys and values are not float32, float16 or int8"
         if min(context_length, self.context_length) < self.window:
             return f"its window of {self.window} tokens is longer than the context"
         return ""

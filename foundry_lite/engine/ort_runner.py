@@ -28,7 +28,7 @@ from foundry_lite.errors import LoadFailed
 COMPANION = "prefill.onnx"
 WINDOW, WINDOW_LOGITS = "logits_from", "window_logits"  # with -k for the first, the second has the last k positions
 
-_KV_TYPES: dict[str, type[Any]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_KV_TYPES: dict[str, type[Any]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
 SPARE_ROWS = 3  # a batch may be filled up beyond the last slot: see `Runner.row_counts`
 _BINDINGS = 256  # kept at most: with adapters, any rows may come with any of them
 _Adapter = dict[str, NDArray[np.float32]]  # by the name of the graph's input

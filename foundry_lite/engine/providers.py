@@ -121,7 +121,7 @@ def versions(provider: Provider) -> dict[str, str]:
 
 def scan(seconds: float = PROBE_SECONDS) -> tuple[Finding, ...]:
     """Try every provider that is built in or brought by an installed package, one after the other."""
-    return (*_built_in(seconds), *(_plugin(module, seconds) for module in plugins()))
+    return (*_built_in(seconds), *(try_plugin(module, seconds) for module in plugins()))
 
 
 def usable(findings: tuple[Finding, ...]) -> tuple[Provider, ...]:
@@ -141,7 +141,8 @@ def _built_in(seconds: float) -> Iterator[Finding]:
             yield _tried(provider, "onnxruntime", mine, seconds)
 
 
-def _plugin(module: str, seconds: float) -> Finding:
+def try_plugin(module: str, seconds: float = PROBE_SECONDS) -> Finding:
+    """Try the provider that an installed module brings."""
     said = _ask(seconds, "list", module)
     provider = next((found for name in said.providers if (found := _provider(name)) is not None), None)
     why_not = said.failed or (_UNKNOWN if provider is None else "" if said.devices else "it finds no device here")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from foundry_lite.catalog.recipe import Provider
-from foundry_lite.engine import model_folder
+from foundry_lite.engine import agreement, model_folder
 from foundry_lite.engine.ort_runner import OrtRunner
+from foundry_lite.engine.providers import NAMES
 from foundry_lite.engine.runner import Runner
 from foundry_lite.errors import LoadFailed
 
@@ -14,11 +15,14 @@ from foundry_lite.errors import LoadFailed
 def open_runner(
     folder: Path, *, threads: int, slots: int, context_length: int, provider: Provider = Provider.CPU
 ) -> Runner:
-    """Load a folder into the runner that its graph and the provider need.
+    """Load a folder into the runner that its graph and the provider need; ours binds memory of the CPU.
 
-    Ours binds memory of the CPU. Raises `LoadFailed` when neither can drive it.
+    Raises `LoadFailed` when neither can drive it, or when the provider computes something else than the CPU.
     """
-    why_not = model_folder.read(folder).why_not_plain(context_length)
+    found = model_folder.read(folder)
+    if provider is not Provider.CPU and NAMES[provider].genai not in found.providers:
+        return _open_elsewhere(folder, threads, slots, context_length, provider)
+    why_not = found.why_not_plain(context_length)
     if not why_not and provider is Provider.CPU:
         return OrtRunner(folder, threads=threads, slots=slots, context_length=context_length)
     from foundry_lite.engine.genai_runner import GenaiRunner  # a second library, which most workers never need
@@ -32,6 +36,16 @@ def open_runner(
             f"no runner can drive this model: {why_not}; {error.message}",
             hint="Import it again from its source, or with another version of the builder.",
         ) from error
+
+
+def _open_elsewhere(folder: Path, threads: int, slots: int, context_length: int, provider: Provider) -> Runner:
+    """Open a folder of the CPU's with another provider, and compare the two."""
+    from foundry_lite.engine.genai_runner import GenaiRunner
+
+    reference = agreement.sample(open_runner(folder, threads=threads, slots=1, context_length=context_length))
+    runner = GenaiRunner(folder, threads=threads, slots=slots, context_length=context_length, provider=provider)
+    agreement.require(provider, agreement.sample(runner), reference)
+    return runner
 
 
 def runner_name(runner: Runner) -> str:
