@@ -72,13 +72,26 @@ def _place(layer: int, name: str, node: Any, graph: Any, widths: dict[str, int])
 
 
 def _weight_shape(node: Any, graph: Any) -> tuple[int, int]:
-    weight = next(one for one in graph.initializer if one.name == node.input[2 if node.op_type == "MatMulNBits" else 1])
+    if node.op_type == "MatMulNBits":
+        _require_float(node, _constant(node.input[2], graph))
+        sizes = {attribute.name: attribute.i for attribute in node.attribute}
+        return sizes["K"], sizes["N"]
+    maker = next((one for one in graph.node if node.input[1] in one.output), None)
+    if maker is not None and maker.op_type == "Cast":  # stored in 16 bits, computed in float32
+        weight = _constant(maker.input[0], graph)
+    else:
+        weight = _constant(node.input[1], graph)
+        _require_float(node, weight)
+    return weight.dims[0], weight.dims[1]
+
+
+def _constant(name: str, graph: Any) -> Any:
+    return next(one for one in graph.initializer if one.name == name)
+
+
+def _require_float(node: Any, weight: Any) -> None:
     if weight.data_type != TensorProto.FLOAT:
         raise BuildFailed(f"{node.name} does not compute in float32; adapters need that")
-    if node.op_type == "MatMul":
-        return weight.dims[0], weight.dims[1]
-    sizes = {attribute.name: attribute.i for attribute in node.attribute}
-    return sizes["K"], sizes["N"]
 
 
 def _require_every_module(plan: Places, layers: int) -> None:

@@ -19,7 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from foundry_lite.build.graph import replace
+from foundry_lite.build.onnx_graph import replace
 from foundry_lite.build.quantize import quantize_columns
 from foundry_lite.build.weights import WeightReader, WeightWriter
 

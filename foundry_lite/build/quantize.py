@@ -1,13 +1,14 @@
 """Float weights to few bits, the two ways that onnxruntime's CPU kernels multiply with.
 
-*Blocks*: each ``block`` weights of a column along the inputs share a scale (``MatMulNBits``); the arithmetic is that
-of onnxruntime's own quantizer, so the bytes are those that its tools write. *Columns*: 8 bits, one scale for each
-output (``MatMulIntegerToFloat``). A weight is ``(inputs, outputs)``, as ``MatMul`` has it.
+*Blocks*: each ``block`` weights of a column along the inputs share a scale (``MatMulNBits``); the arithmetic of
+`quantize_blocks` is that of onnxruntime's own quantizer, so the bytes are those that its tools write. *Columns*:
+8 bits, one scale for each output (``MatMulIntegerToFloat``). A weight is ``(inputs, outputs)``, as ``MatMul`` has it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,38 @@ def quantize_blocks(weight: NDArray[np.float32], bits: int, block: int, *, symme
     return Blocks(packed, scales, None if symmetric else zeros)
 
 
+def pack_blocks(
+    numbers: NDArray[np.uint8], scales: NDArray[np.float32], zeros: NDArray[np.uint8] | None, bits: int
+) -> Blocks:
+    """Put numbers ``(outputs, blocks, block)`` and zero points ``(outputs, blocks)`` into bytes, the first one low."""
+    return Blocks(_pack(numbers, bits), scales, None if zeros is None else _pack(zeros, bits))
+
+
+def restore(blocks: Blocks, bits: int) -> NDArray[np.float32]:
+    """Return the weight ``(padded inputs, outputs)`` that the kernels multiply with."""
+    outputs, count = blocks.scales.shape
+    numbers = _unpack(blocks.packed, bits).astype(np.float32)
+    middle: NDArray[Any] = np.full((outputs, count), 1 << (bits - 1), np.float32)
+    zeros = middle if blocks.zeros is None else _unpack(blocks.zeros, bits)[:, :count].astype(np.float32)
+    weight: NDArray[np.float32] = (numbers - zeros[..., None]) * blocks.scales[..., None]
+    return weight.reshape(outputs, -1).T
+
+
 def quantize_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return the weight in 8 bits, of the same shape, and the scale of each output."""
     scales = np.maximum(np.maximum(weight.max(0), -weight.min(0)) / np.float32(_LARGEST), _TINY)
     return np.rint(weight / scales).astype(np.int8), scales
+
+
+def _pack(numbers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    if bits == 8:
+        return numbers
+    if numbers.shape[-1] % 2:
+        numbers = np.concatenate([numbers, np.zeros_like(numbers[..., :1])], -1)
+    return np.bitwise_or(numbers[..., ::2], np.left_shift(numbers[..., 1::2], 4, dtype=np.uint8), dtype=np.uint8)
+
+
+def _unpack(packed: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    if bits == 8:
+        return packed
+    return np.stack([packed & 15, packed >> 4], -1).reshape(*packed.shape[:-1], -1)

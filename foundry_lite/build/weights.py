@@ -5,14 +5,17 @@ What is read or written is never in memory as a whole, so a graph's size does no
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+
+from foundry_lite.errors import BuildFailed, UnsafeSource
 
 _BIG = 1 << 20
 _PAGE = 1 << 16  # the granularity of mapping on Windows, and a multiple of every other system's
@@ -26,15 +29,41 @@ class WeightReader:
         self._folder = folder
 
     def array(self, tensor: onnx.TensorProto) -> NDArray[Any]:
-        """Return the tensor; a big one as a view of its file."""
+        """Return the tensor; one of a file as a view of it. Raises `BuildFailed` when the file is not what is said."""
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             inline: NDArray[Any] = onnx.numpy_helper.to_array(tensor)
             return inline
         where = {entry.key: entry.value for entry in tensor.external_data}
         kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        offset = int(where.get("offset", 0))
-        path = self._folder / where["location"]
-        return np.memmap(path, kind, "r", offset=offset, shape=tuple(tensor.dims))
+        path = self._folder / external_file(tensor)
+        if 0 in tensor.dims:
+            return np.zeros(tuple(tensor.dims), kind)
+        try:
+            return np.memmap(path, kind, "r", offset=int(where.get("offset", 0)), shape=tuple(tensor.dims))
+        except (OSError, ValueError) as error:
+            raise BuildFailed(f"{tensor.name} cannot be read from {path.name}: {error}") from error
+
+
+def external_file(tensor: onnx.TensorProto) -> str:
+    """Return the file, below the graph's folder, that has a tensor's bytes. Raises `UnsafeSource` for any other."""
+    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    parts = PurePosixPath(location.replace("\\", "/")).parts
+    if not location or location.startswith(("/", "\\")) or PureWindowsPath(location).drive or ".." in parts:
+        raise UnsafeSource(
+            f"{tensor.name} is said to lie in {location!r}, which is outside the model's folder",
+            hint="Save the graph again with its data beside it.",
+        )
+    return location
+
+
+def release(array: NDArray[Any]) -> None:
+    """Give back the memory of a mapped array that has been read: it is the file's, and can be read again."""
+    base: Any = array
+    while isinstance(base.base, np.ndarray):
+        base = base.base
+    mapped = getattr(base, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class WeightWriter:
