@@ -14,6 +14,8 @@ from foundry_lite.catalog.recipe import Recipe
 from foundry_lite.catalog.report import Quality
 from foundry_lite.store.manifest import Check
 
+_HALF = 16  # bits; a graph with fewer is quantized already
+
 
 class Line(Protocol):
     """What the pipeline asks for, step by step. Folders named ``target`` exist and are empty."""
@@ -68,16 +70,16 @@ class Encoders:
     async def export(self, found: Found, prepared: Path, target: Path, bench: Workbench) -> None:
         await encoders.export(found, prepared, target, bench)
 
-    async def ask(self, _found: Found, _prepared: Path, _target: Path, _cases: tuple[Case, ...], _b: Workbench) -> None:
-        """Nothing: `encoders.check` asks the source itself."""
+    async def ask(self, found: Found, prepared: Path, target: Path, _cases: tuple[Case, ...], bench: Workbench) -> None:
+        await encoders.ask(found, prepared, target, bench)
 
     async def derive(self, exported: Path, _prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None:
         await encoders.derive(exported, target, recipe, bench)
 
     async def assess(
-        self, built: Path, prepared: Path, recipe: Recipe, _asked: Path, _cases: tuple[Case, ...], bench: Workbench
+        self, built: Path, _prepared: Path, _recipe: Recipe, asked: Path, _cases: tuple[Case, ...], bench: Workbench
     ) -> Quality:
-        return await encoders.check(prepared, built, recipe, bench)
+        return await encoders.check(built, asked, bench)
 
     def check(self, found: Quality, recipe: Recipe) -> tuple[Check, ...]:
         return encoders.check_similarity(found, recipe)
@@ -87,4 +89,6 @@ def line_for(found: Found) -> Line:
     """Return the line that a source belongs to."""
     if found.task is not Task.GENERATE:
         return Encoders()
-    return Decoders(has_source=found.exporter is not Exporter.NONE, is_finished=found.kind is Kind.GENAI)
+    is_graph = found.exporter is Exporter.NONE
+    is_finished = found.kind is Kind.GENAI or (is_graph and found.weight_bits < _HALF)
+    return Decoders(has_source=not is_graph, is_finished=is_finished)

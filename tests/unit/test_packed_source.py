@@ -66,10 +66,10 @@ def test_the_floats_are_those_that_the_packed_numbers_stand_for(
 @pytest.mark.parametrize(
     ("method", "options", "recipe"),
     [
-        ("gptq", {}, Recipe(Precision.INT4, 32, symmetric=False, algorithm=Algorithm.KEPT)),
-        ("gptq", {"symmetric": True, "group": 16}, Recipe(Precision.INT4, 16, algorithm=Algorithm.KEPT)),
+        ("gptq", {}, Recipe(Precision.INT4, 32, symmetric=False, algorithm=Algorithm.KEPT, mixed=True)),
+        ("gptq", {"symmetric": True, "group": 16}, Recipe(Precision.INT4, 16, algorithm=Algorithm.KEPT, mixed=True)),
         ("gptq", {"bits": 8, "group": 64}, Recipe(Precision.INT8, 64, symmetric=False, algorithm=Algorithm.KEPT)),
-        ("awq", {}, Recipe(Precision.INT4, 32, symmetric=False, algorithm=Algorithm.KEPT)),
+        ("awq", {}, Recipe(Precision.INT4, 32, symmetric=False, algorithm=Algorithm.KEPT, mixed=True)),
     ],
     ids=str,
 )

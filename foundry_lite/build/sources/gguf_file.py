@@ -28,7 +28,8 @@ SPLITS = {
 PLAIN_SPLITS = {"gpt-2", "default"}
 DIGIT_SPLITS = {"refact", "smollm", "starcoder", "codeshell", "command-r", "exaone"}
 
-_KEPT = {"Q4_0": Recipe(Precision.INT4, 32, algorithm=Algorithm.KEPT),
+# What has other types in such a file, mostly the head, gets 8 bits (``mixed``).
+_KEPT = {"Q4_0": Recipe(Precision.INT4, 32, algorithm=Algorithm.KEPT, mixed=True),
          "Q8_0": Recipe(Precision.INT8, 32, algorithm=Algorithm.KEPT)}  # fmt: skip
 _FLOATS = {"F32": 32, "F16": 16, "BF16": 16}
 _SPLIT_NAME = re.compile(r".+-\d{5}-of-\d{5}\.gguf")

@@ -182,8 +182,10 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _recipe(packing: Packing, group: int) -> Recipe:
-    precision = Precision.INT4 if packing.bits == 4 else Precision.INT8
-    return Recipe(precision, group, symmetric=packing.symmetric, algorithm=Algorithm.KEPT)
+    """Return what keeps the integers; the head, which came in floats, gets 8 bits (``mixed``)."""
+    is_small = packing.bits == 4
+    precision = Precision.INT4 if is_small else Precision.INT8
+    return Recipe(precision, group, symmetric=packing.symmetric, algorithm=Algorithm.KEPT, mixed=is_small)
 
 
 def _note(packing: Packing, matrices: list[Matrix], kept: list[Matrix]) -> str:
