@@ -8,6 +8,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+OPTIM = "_optim_states.pt"
 TEXTS = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
@@ -26,7 +27,8 @@ def write(source: Path, folder: Path, stage: int, ranks: int = 2, *, frozen: tup
     steps = folder / "global_step10"
     steps.mkdir(parents=True)
     for name in TEXTS:
-        shutil.copy(source / name, folder)
+        if (source / name).exists():
+            shutil.copy(source / name, folder)
     (folder / "latest").write_text("global_step10")
     state = load_file(source / "model.safetensors")
     kept = {name: one for name, one in state.items() if name.endswith(frozen or ("\0",))}
