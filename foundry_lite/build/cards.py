@@ -88,7 +88,7 @@ def add_measured(folder: Path, measured: tuple[Measured, ...]) -> None:
     """
     manifest, card, report = read_manifest(folder), read_card(folder / CARD), read_report(folder)
     if report is None:
-        raise DamagedArtifact(f"{manifest.label}: {REPORT} is missing", hint="Import the model again with --force.")
+        raise _without_report(folder)
     candidates = tuple(
         msgspec.structs.replace(one, measured=measured) if one.recipe == card.recipe else one
         for one in report.candidates
@@ -96,6 +96,20 @@ def add_measured(folder: Path, measured: tuple[Measured, ...]) -> None:
     kept = tuple(one for one in card.evidence if not is_cost(one))
     card = msgspec.structs.replace(card, evidence=kept + costs(measured))
     _write(folder, card, msgspec.structs.replace(report, candidates=candidates), manifest)
+
+
+def redescribe(folder: Path, *, description: str, limits: str, license: str) -> None:
+    """Put into an artifact's card what only its author can say, and write its records again.
+
+    Raises `DamagedArtifact` for an artifact without a report, as those of version 0.1.
+    """
+    manifest, report = read_manifest(folder), read_report(folder)
+    if report is None:
+        raise _without_report(folder)
+    said = {"description": description, "limits": limits, "license": license}
+    card = msgspec.structs.replace(read_card(folder / CARD), **said)
+    (folder / SBOM).write_text(format_sbom(card, manifest), encoding="utf-8")
+    _write(folder, card, report, manifest)
 
 
 def read_report(folder: Path) -> Report | None:
@@ -109,6 +123,10 @@ def read_report(folder: Path) -> Report | None:
         raise DamagedArtifact(
             f"{folder.name}/{REPORT}: {error}", hint="Import the model again with --force."
         ) from error
+
+
+def _without_report(folder: Path) -> DamagedArtifact:
+    return DamagedArtifact(f"{folder.name}/{REPORT} is missing", hint="Import the model again with --force.")
 
 
 def record_source(found: Found, location: str) -> Source:

@@ -13,7 +13,7 @@ import typer
 from huggingface_hub import ModelCard
 from typer.testing import CliRunner
 
-from foundry_lite.build.cards import Facts, add_measured, describe, read_report, record_source
+from foundry_lite.build.cards import Facts, add_measured, describe, read_report, record_source, redescribe
 from foundry_lite.build.gate import Gate, judge
 from foundry_lite.build.order import Order
 from foundry_lite.build.sources.found import Found, Kind
@@ -267,6 +267,21 @@ def test_what_is_measured_later_is_written_down_and_the_build_stays_the_same(fol
     assert chosen is not None
     assert chosen.measured == (measured(4),)
     assert "| cpu-int4-mixed | cpu | 8 | 4 | 12.5 | 900 | 55.5 | 180.0 |" in published(folder)
+
+
+def test_a_card_with_its_author_s_words_is_published_with_them(folder: Path, facts: Facts) -> None:
+    describe(folder, facts)
+    before = read_manifest(folder)
+    redescribe(folder, description="Feeds pets.", limits="Knows no fish.", license="MIT")
+    verify_digests(folder, read_manifest(folder))
+    assert read_manifest(folder).build_digest == before.build_digest
+    assert "Feeds pets." in published(folder)
+    assert "## Limits\n\nKnows no fish." in published(folder)
+    assert front_matter(published(folder))["license"] == "mit"
+    assert '"id": "MIT"' in (folder / "sbom.cdx.json").read_text()
+    (folder / "report.json").unlink()
+    with pytest.raises(DamagedArtifact, match=r"report\.json is missing"):
+        redescribe(folder, description="", limits="", license="MIT")
 
 
 def test_a_report_that_cannot_be_read_is_damage(folder: Path) -> None:
