@@ -16,7 +16,11 @@ ModelArgument = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ProviderOption = Annotated[
     Provider | None,
-    typer.Option("--provider", help="Execution provider. [default: what 'tune' chose, or the model was built for]"),
+    typer.Option(
+        "--provider",
+        metavar="PROVIDER",
+        help="Execution provider. [default: what 'tune' chose, or the model was built for]",
+    ),
 ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.support import ROOT, cli
 
 PAGE = ROOT / "docs" / "cli.md"
-COMMANDS = ("serve", "run", "import", "list", "show", "rm", "ps", "bench")
+COMMANDS = ("serve", "run", "import", "list", "show", "rm", "ps", "bench", "tune", "devices")
 
 
 def render(page: str) -> str:
