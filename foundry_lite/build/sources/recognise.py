@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from foundry_lite.build.sources import (
+from foundry_lite.build.sources import encoder, (
     gguf_file,
     genai_folder,
     hf_folder,
@@ -29,7 +29,7 @@ class Source(Protocol):
 
 
 # The first that recognises a path inspects it; it raises a `SourceRejected` when it finds it broken.
-KINDS: tuple[Source, ...] = (gguf_file, genai_folder, onnx_decoder, packed, peft_adapter, zero_checkpoint, hf_folder)
+KINDS: tuple[Source, ...] = (gguf_file, genai_folder, onnx_decoder, packed, peft_adapter, zero_checkpoint, encoder, hf_folder)
 
 
 def inspect(path: Path, options: Options = _NOTHING_SAID) -> Found:

@@ -3,13 +3,15 @@
     python -m foundry_lite.build.tools.export_encoder torch|optimum PREPARED TARGET TASK SCRATCH
 
 ``TASK`` is ``feature-extraction`` (hidden states) or ``text-classification`` (logits). ``TARGET`` gets ``model.onnx``
-with its weights in ``model.onnx.data``. *torch* traces the model of transformers without its weights, which are then
-written one at a time: no more than the model itself is in memory. *optimum* calls optimum's own exporter.
+with its weights in ``model.onnx.data``, and ``io.json`` with the names of its inputs and of its output. *torch* traces
+the model of transformers without its weights, which are then written one at a time: no more than the model itself is
+in memory. *optimum* calls optimum's own exporter.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +29,7 @@ OUTPUTS = {"feature-extraction": "last_hidden_state", "text-classification": "lo
 _OPSET = 18  # of the graphs that onnxruntime's fusions for BERT were written for; with 20 nothing was faster
 _SMALL = 1024  # bytes: smaller constants stay in the graph
 _SAMPLE = (2, 9)  # texts and tokens of the input that is traced; both are free in the graph
+_TYPES = "token_type_ids"
 _OWN = "model."  # how the traced module calls the model inside
 
 
@@ -37,14 +40,20 @@ def main() -> None:
         by_optimum(Path(prepared), Path(target), task, Path(scratch))
     else:
         by_torch(Path(prepared), Path(target), task, Path(scratch))
+    graph = onnx.load(Path(target) / GRAPH, load_external_data=False).graph
+    names = {"inputs": [one.name for one in graph.input], "output": OUTPUTS[task]}
+    (Path(target) / "io.json").write_text(json.dumps(names), encoding="utf-8")
 
 
 def by_torch(prepared: Path, target: Path, task: str, scratch: Path) -> None:
     """Trace the model of transformers."""
     import torch
 
+    from transformers import AutoTokenizer
+
     model = load(prepared, task)
-    inputs = _sample_inputs(model)
+    tokenizer = AutoTokenizer.from_pretrained(prepared, local_files_only=True, trust_remote_code=False)
+    inputs = _sample_inputs(model, tokenizer.model_input_names)
     traced = _wrap(model, tuple(inputs), OUTPUTS[task])
     torch.onnx.export(
         traced,
@@ -94,17 +103,18 @@ def _wrap(model: Any, names: tuple[str, ...], output: str) -> Any:
     return Traced().eval()
 
 
-def _sample_inputs(model: Any) -> dict[str, Any]:
+def _sample_inputs(model: Any, names: list[str]) -> dict[str, Any]:
+    """Return an input of each kind that the tokenizer gives and the model takes."""
     import torch
 
-    signature = inspect.signature(model.forward).parameters
+    is_taken = _TYPES in names and _TYPES in inspect.signature(model.forward).parameters
     texts, tokens = _SAMPLE
     ids = torch.arange(texts * tokens).reshape(_SAMPLE) % min(model.config.vocab_size, 50) + 3
     mask = torch.ones(_SAMPLE, dtype=torch.int64)
     mask[1, tokens // 2 :] = 0  # else the mask could be left out of the graph
     inputs = {"input_ids": ids, "attention_mask": mask}
-    if "token_type_ids" in signature and (getattr(model.config, "type_vocab_size", 0) or 0) > 1:
-        inputs["token_type_ids"] = torch.zeros(_SAMPLE, dtype=torch.int64)
+    if is_taken and (getattr(model.config, "type_vocab_size", 0) or 0) > 1:
+        inputs[_TYPES] = torch.zeros(_SAMPLE, dtype=torch.int64)
     return inputs
 
 
@@ -182,12 +192,33 @@ def by_optimum(prepared: Path, target: Path, task: str, scratch: Path) -> None:
         trust_remote_code=False,
     )
     graph = onnx.load(scratch / GRAPH, load_external_data=False)
+    if not _gives_types(prepared):
+        _without_types(graph.graph)
     reader = WeightReader(scratch)
     with WeightWriter(target / DATA) as writer:
         stored = [_store(one.name, reader.array(one), writer) for one in graph.graph.initializer]
     del graph.graph.initializer[:]
     graph.graph.initializer.extend(stored)
     onnx.save(graph, target / GRAPH)
+
+
+def _gives_types(prepared: Path) -> bool:
+    """Say whether the tokenizer gives ``token_type_ids``; it may be of a class that this transformers does not know."""
+    path = prepared / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    names = config.get("model_input_names")
+    if names is not None:
+        return _TYPES in names
+    return config.get("tokenizer_class") not in (None, "PreTrainedTokenizerFast", "TokenizersBackend")
+
+
+def _without_types(graph: onnx.GraphProto) -> None:
+    """Make zeros of an input that nobody gives."""
+    inputs = [one for one in graph.input if one.name != _TYPES]
+    if len(inputs) < len(graph.input):
+        del graph.input[:]
+        graph.input.extend(inputs)
+        graph.node.insert(0, onnx.helper.make_node("Sub", ["input_ids", "input_ids"], [_TYPES], name="no_types"))
 
 
 if __name__ == "__main__":
