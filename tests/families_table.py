@@ -146,7 +146,8 @@ def _divergence(exact: NDArray[np.float64], other: NDArray[np.float64]) -> float
 
 def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     shifted: NDArray[np.float64] = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    total: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return total
 
 
 def _main() -> None:

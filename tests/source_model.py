@@ -44,7 +44,7 @@ _FACTORS: dict[str, Any] = {
     "short_factor": [1.0 + i / 10 for i in range(24)],
     "long_factor": [2.0 + i for i in range(24)],
 }
-_EXPERTS: dict[str, Any] = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
+_EXPERTS: dict[str, Any] = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "ERNIE 4.5": ("Ernie4_5", {**_HEADS, "use_bias": True}),
     "Gemma": ("Gemma", _HEADS),
@@ -131,7 +131,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen 3": ("Qwen3", {**_HEADS, "tie_word_embeddings": True}),
     "Qwen 3 MoE": ("Qwen3Moe", {**_HEADS, **_EXPERTS, "norm_topk_prob": True}),
     "Mixtral": ("Mixtral", {**_RMS, "num_local_experts": 4}),
-    "OLMoE": ("Olmoe", {**_RMS, **_EXPERTS, "intermediate_size": 48, "clip_qkv": 1.0}),
+    "OLMoE": ("Olmoe", {**_RMS, **_EXPERTS, "intermediate_size": 64, "clip_qkv": 1.0}),
     "SmolLM 3": ("SmolLM3", {**_RMS, "no_rope_layers": [1, 0]}),
     "StableLM": ("StableLm", {**_LAYER, "use_qkv_bias": True, "rope_parameters": _PART}),
     "StableLM 2 12B": (

@@ -111,7 +111,6 @@ def _asked(field: str, what: str, *, unless: Any = None) -> Check:
 
 
 _WHOLE = "it attends in both directions: it is no model that writes text"
-_EXPERTS = ("the experts are chosen token by token, and stay in float32",)
 
 _FAMILIES: dict[str, Family] = {
     "CohereForCausalLM": Family("Cohere Command R", is_ours=True),
@@ -126,28 +125,28 @@ _FAMILIES: dict[str, Family] = {
     "Gemma2ForCausalLM": Family("Gemma 2"),
     "Gemma3ForCausalLM": Family("Gemma 3 (text)", why_not=_asked("use_bidirectional_attention", _WHOLE)),
     "GemmaForCausalLM": Family("Gemma", why_not=_asked("use_bidirectional_attention", _WHOLE)),
-    "GptOssForCausalLM": Family("gpt-oss", notes=_EXPERTS),
+    "GptOssForCausalLM": Family("gpt-oss"),
     "GraniteForCausalLM": Family("Granite 3"),
     "GraniteMoeHybridForCausalLM": Family("Granite 4 (attention only)", why_not=_granite_4),
     "HunYuanDenseV1ForCausalLM": Family("Hunyuan (dense)"),
     "Lfm2ForCausalLM": Family("LFM2"),
-    "Lfm2MoeForCausalLM": Family("LFM2 MoE", notes=_EXPERTS),
+    "Lfm2MoeForCausalLM": Family("LFM2 MoE"),
     "LlamaForCausalLM": Family("Llama"),
     "MistralForCausalLM": Family("Mistral"),
-    "MixtralForCausalLM": Family("Mixtral", is_ours=True, notes=_EXPERTS),
+    "MixtralForCausalLM": Family("Mixtral", is_ours=True),
     "NemotronForCausalLM": Family("Nemotron"),
     "Olmo2ForCausalLM": Family("OLMo 2", is_ours=True),
     "Olmo3ForCausalLM": Family("OLMo 3", is_ours=True),
     "OlmoForCausalLM": Family("OLMo"),
-    "OlmoeForCausalLM": Family("OLMoE", is_ours=True, notes=_EXPERTS),
+    "OlmoeForCausalLM": Family("OLMoE", is_ours=True),
     "Phi3ForCausalLM": Family("Phi 3, 3.5 and 4"),
     "PhiForCausalLM": Family(
         "Phi 1, 1.5 and 2", why_not=_asked("qk_layernorm", "it norms queries and keys, which the builder leaves out")
     ),
     "Qwen2ForCausalLM": Family("Qwen 2 and 2.5"),
-    "Qwen2MoeForCausalLM": Family("Qwen 1.5 and 2 MoE", is_ours=True, notes=_EXPERTS),
+    "Qwen2MoeForCausalLM": Family("Qwen 1.5 and 2 MoE", is_ours=True),
     "Qwen3ForCausalLM": Family("Qwen 3"),
-    "Qwen3MoeForCausalLM": Family("Qwen 3 MoE", is_ours=True, notes=_EXPERTS),
+    "Qwen3MoeForCausalLM": Family("Qwen 3 MoE", is_ours=True),
     "SmolLM3ForCausalLM": Family("SmolLM 3"),
     "StableLmForCausalLM": Family("StableLM", is_ours=True),
     "Starcoder2ForCausalLM": Family("StarCoder 2", is_ours=True),

@@ -10,6 +10,7 @@ import pytest
 
 from foundry_lite.build import families
 from foundry_lite.build.sources.recognise import inspect
+from foundry_lite.engine import graph_file
 from foundry_lite.errors import UnsupportedArchitecture
 from tests import built_families, families_table, source_model
 from tests.families_table import Row
@@ -58,6 +59,19 @@ def test_the_page_says_what_was_measured(rows: dict[str, Row]) -> None:
 def test_only_families_with_states_of_convolutions_are_not_batched(rows: dict[str, Row]) -> None:
     alone = {row.architecture for row in rows.values() if "batches" not in row.runner}
     assert alone == {"Lfm2ForCausalLM", "Lfm2MoeForCausalLM"}
+
+
+@pytest.mark.parametrize("family", ["gpt-oss", "LFM2 MoE", "Mixtral", "OLMoE", "Qwen 2 MoE", "Qwen 3 MoE"])
+def test_experts_get_few_bits_and_what_chooses_them_none_fewer(built: Path, rows: dict[str, Row], family: str) -> None:
+    nodes = graph_file.read(built / f"{built_families.slug(family)}-int4" / "model.onnx").nodes
+    assert rows[family].int4 > 0
+    kinds = [node.kind for node in nodes]
+    mixtures = kinds.count("com.microsoft.QMoE")
+    assert mixtures == (1 if family == "LFM2 MoE" else 2)
+    assert kinds.count("MatMul") == mixtures
+    assert "com.microsoft.MoE" not in kinds
+    largest = (built / f"{built_families.slug(family)}-int4" / "model.onnx.data").stat().st_size
+    assert largest < (built / built_families.slug(family) / "model.onnx.data").stat().st_size / 4
 
 
 def test_weights_that_are_not_in_the_folder_are_not_made_up(built: Path) -> None:
