@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from foundry_lite.build.sources import encoder, (
-    gguf_file,
+from foundry_lite.build.sources import (
+    encoder,
     genai_folder,
+    gguf_file,
     hf_folder,
     onnx_decoder,
     packed,
@@ -29,7 +30,16 @@ class Source(Protocol):
 
 
 # The first that recognises a path inspects it; it raises a `SourceRejected` when it finds it broken.
-KINDS: tuple[Source, ...] = (gguf_file, genai_folder, onnx_decoder, packed, peft_adapter, zero_checkpoint, encoder, hf_folder)
+KINDS: tuple[Source, ...] = (
+    gguf_file,
+    genai_folder,
+    onnx_decoder,
+    packed,
+    peft_adapter,
+    zero_checkpoint,
+    encoder,
+    hf_folder,
+)
 
 
 def inspect(path: Path, options: Options = _NOTHING_SAID) -> Found:

@@ -48,7 +48,6 @@ def main() -> None:
 def by_torch(prepared: Path, target: Path, task: str, scratch: Path) -> None:
     """Trace the model of transformers."""
     import torch
-
     from transformers import AutoTokenizer
 
     model = load(prepared, task)
