@@ -33,11 +33,11 @@ class Source(Protocol):
 KINDS: tuple[Source, ...] = (
     gguf_file,
     genai_folder,
-    onnx_decoder,
     packed,
     peft_adapter,
     zero_checkpoint,
-    encoder,
+    encoder,  # before what has only a graph: encoders come as such too
+    onnx_decoder,
     hf_folder,
 )
 
