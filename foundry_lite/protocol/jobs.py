@@ -8,7 +8,7 @@ from foundry_lite.errors import InvalidRequest
 from foundry_lite.protocol.fields import convert, decode_object
 
 
-class GateBody(Struct, forbid_unknown_fields=True):
+class GateBody(Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds that differ from the usual ones; see docs/quality.md."""
 
     min_accuracy: float | None = None
@@ -16,7 +16,7 @@ class GateBody(Struct, forbid_unknown_fields=True):
     max_kl: float | None = None
 
 
-class BuildBody(Struct, forbid_unknown_fields=True):
+class BuildBody(Struct, frozen=True, forbid_unknown_fields=True):
     """One build of ``model``, an installed one or the path of a source: ``variants``, or ``auto``, or neither."""
 
     model: str
