@@ -94,6 +94,8 @@ def _partition(tensors: list[Any], stage: int, rank: int, ranks: int) -> Any:
     import torch
 
     if stage == 3:
-        return torch.cat([_part(one.float(), rank, ranks) for one in tensors])
+        group = torch.cat([_part(one.float(), rank, ranks) for one in tensors])
+        group.ds_id = 7  # DeepSpeed leaves marks on its tensors, so torch pickles them in another way
+        return group
     flat = torch.cat([one.float().flatten() for one in tensors])
     return _part(torch.cat([flat, flat.new_zeros(-flat.numel() % (2 * ranks))]), rank, ranks)

@@ -186,6 +186,9 @@ _KNOWN: dict[str, Any] = {
     "torch.Size": tuple,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils._rebuild_parameter": lambda data, *_rest: data,
+    "torch._utils._rebuild_parameter_with_state": lambda data, *_rest: data,
+    "torch._tensor._rebuild_from_type_v2": lambda rebuild, _type, arguments, _state: rebuild(*arguments),
+    "deepspeed.runtime.zero.config.ZeroStageEnum": lambda stage: stage,
     "builtins.set": set,
     "__builtin__.set": set,
 }

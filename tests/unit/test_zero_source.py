@@ -221,3 +221,8 @@ def test_tensors_are_read_as_torch_wrote_them(tmp_path: Path) -> None:
         read = np.concatenate(list(found[name].numbers()))
         assert np.array_equal(read.reshape(found[name].shape), tensor.float().numpy())
     assert all(isinstance(found[name], torch_file.Nothing) for name in ("turned", "whole"))
+
+
+def test_a_stage_is_a_number_of_deepspeeds_own(folder: Path) -> None:
+    rewritten(folder, data_pkl=b"\x80\x02cdeepspeed.runtime.zero.config\nZeroStageEnum\nK\x02\x85R.")
+    assert torch_file.read(first(folder)) == 2

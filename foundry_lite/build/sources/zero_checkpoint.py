@@ -148,8 +148,8 @@ def _read_ranks(checkpoint: Path) -> _Ranks:
     first = optimizers[0]
     stage, count = first.get(_STAGE), first.get(_RANKS)
     count = max(count) if isinstance(count, list) and count else count
-    if stage not in (1, 2, 3):
-        raise _damaged(f"{files[0].name} is of stage {stage!r}")
+    if type(stage) is not int or stage not in (1, 2, 3):
+        raise _damaged(f"{files[0].name} is of stage {stage if isinstance(stage, int) else 'unknown'}")
     if count != len(files):
         raise _damaged(f"{checkpoint.name} was written by {count} processes; there are files of {len(files)}")
     if not models or (stage == 3 and len(models) != len(files)):
