@@ -44,10 +44,11 @@ class Propagation:
         errors = np.zeros((blocks * block, outputs), np.float32)
         for at in range(blocks):
             rows = slice(at * block, min(inputs, (at + 1) * block))
-            moved = weight[rows] - self._moves[rows, : rows.start] @ errors[: rows.start]
+            pushed = self._moves[rows, : rows.start] @ errors[: rows.start]  # by the errors of the blocks before
+            # Where the block's weights would go if none of them were rounded: what its scale has to fit.
+            moved = weight[rows] - np.linalg.solve(self._moves[rows, rows], pushed)
             found = self._scales(moved, rows, bits, block, symmetric=symmetric)
-            moved -= weight[rows]  # by how much
-            whole = self._round(weight[rows], moved, found, rows, bits, errors)
+            whole = self._round(weight[rows], pushed, found, rows, bits, errors)
             numbers[:, at, : len(whole)] = whole.T
             numbers[:, at, len(whole) :] = found.zero[:, None]
             scales[:, at], zeros[:, at] = found.scale, found.zero
@@ -61,14 +62,14 @@ class Propagation:
         return kquant.search(moved, count, bits, symmetric=symmetric)
 
     def _round(
-        self, weight: _Floats, moves: _Floats, found: kquant.Scales, rows: slice, bits: int, errors: _Floats
+        self, weight: _Floats, pushed: _Floats, found: kquant.Scales, rows: slice, bits: int, errors: _Floats
     ) -> NDArray[np.uint8]:
         """Round the rows of one block, in order; fill in their errors."""
         numbers = np.empty(weight.shape, np.uint8)
         inverse, top = kquant.inverse(found.scale), np.float32((1 << bits) - 1)
         for row in range(len(weight)):
             at = rows.start + row
-            target = weight[row] + moves[row]
+            target = weight[row] - pushed[row]
             if row:
                 target -= self._moves[at, rows.start : at] @ errors[rows.start : at]
             whole = np.clip(np.rint(target * inverse) + found.zero, 0, top)

@@ -26,7 +26,7 @@ _BUILDER: dict[Provider, tuple[str, tuple[Precision, ...]]] = {
     Provider.CUDA: ("cuda", tuple(Precision)),
     Provider.DML: ("dml", tuple(Precision)),
     Provider.WEBGPU: ("webgpu", tuple(Precision)),
-    Provider.TRT_RTX: ("NvTensorRtRtx", tuple(Precision)),
+    Provider.TRT_RTX: ("NvTensorRtRtx", (Precision.FP16, Precision.BF16, Precision.FP32)),
 }
 _ALGORITHMS = {Algorithm.RTN: "default", Algorithm.K_QUANT: "k_quant"}
 _MIXED = "matmul_mixed_precision=last_matmul:int8,mixed_layers:int8"

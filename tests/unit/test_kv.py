@@ -94,3 +94,19 @@ def test_rows_keep_what_they_were_given(actions: list[tuple[str, int, int, int]]
     for row in range(4):
         kv.keep(row, 0)
     assert kv.used_bytes == 0
+
+
+def test_keys_in_bytes_take_a_quarter() -> None:
+    floats = rows(context=1000, head_size=64)
+    small = KvRows(2, rows=4, heads=2, context_length=1000, head_size=64, kind=np.int8)
+    assert small.bytes_per_token * 4 == floats.bytes_per_token
+    assert small.granule == 4 * floats.granule  # whole pages are given back
+    write(small, 1, 500, 7)
+    write(small, 2, 900, -7)
+    small.copy(1, 3, 300)
+    small.swap(2, 3)
+    small.keep(1, 10)
+    assert small.lengths.tolist() == [0, 10, 300, 900]
+    assert holds(small, 1, 7)
+    assert holds(small, 2, 7)
+    assert holds(small, 3, -7)
