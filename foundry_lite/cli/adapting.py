@@ -6,7 +6,6 @@ from pathlib import Path
 
 import typer
 
-from foundry_lite.build.adapters import install
 from foundry_lite.catalog.reference import ModelRef
 from foundry_lite.cli.output import Output, megabytes
 from foundry_lite.errors import BadReference
@@ -18,6 +17,8 @@ _OBEYED = {"path", "name", "force", "as_json"}  # the options of `import` that m
 
 def import_adapter(path: Path, ref: ModelRef, context: typer.Context, output: Output, *, force: bool) -> None:
     """Install the adapter in ``path``, and say so."""
+    from foundry_lite.build.adapters import install  # loads a native library, which no other command should wait for
+
     _refuse_other_options(context)
     if ref.variant is not None:
         raise BadReference(

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -16,13 +16,15 @@ from foundry_lite.build.jobs import Job
 from foundry_lite.build.journal import NAMES, StepReport
 from foundry_lite.build.order import AUTO, Order, Walk
 from foundry_lite.build.ordering import order_for
-from foundry_lite.build.pipeline import Outcome, build, open_site
 from foundry_lite.catalog.recipe import parse_variant
 from foundry_lite.catalog.report import Candidate, TextLoss
 from foundry_lite.cli.options import JsonOption
 from foundry_lite.cli.output import Output, StatusLine, megabytes
 from foundry_lite.settings import read_settings
 from foundry_lite.store.store import Store
+
+if TYPE_CHECKING:  # what builds loads native libraries, and no other command should wait for those
+    from foundry_lite.build.pipeline import Outcome
 
 BaseOption = Annotated[Path | None, typer.Option("--base", help="The model that an adapter is merged into.")]
 EvalOption = Annotated[
@@ -84,6 +86,8 @@ def run_build(order: Order, output: Output, job: Job | None = None) -> Outcome:
 
 
 async def _run(order: Order, output: Output, job: Job | None) -> Outcome:
+    from foundry_lite.build.pipeline import build, open_site
+
     site = open_site(read_settings())
     with output.status("waiting for another build" if site.jobs.is_busy() else "starting") as status:
         task = asyncio.ensure_future(build(order, site, lambda step: _tell(step, output, status), job))

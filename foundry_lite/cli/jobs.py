@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from foundry_lite.build.jobs import Job, Jobs, State
-from foundry_lite.build.pipeline import open_site
 from foundry_lite.cli.building import run_build, tell_outcome
 from foundry_lite.cli.options import JsonOption
 from foundry_lite.cli.output import Output, megabytes
@@ -97,6 +96,8 @@ def resume_job(job: JobArgument, as_json: JsonOption = False) -> None:
 @app.command("clean")
 def clean(as_json: JsonOption = False) -> None:
     """Remove what finished steps have kept; the next build does them again. Installed models stay."""
+    from foundry_lite.build.pipeline import open_site
+
     output = Output(as_json=as_json)
     site = open_site(read_settings())
     if site.jobs.is_busy():

@@ -71,7 +71,7 @@ def test_a_variant_has_its_papers_and_they_agree(home: Path) -> None:
     report = json.loads((artifact.folder / "report.json").read_bytes())
     assert [one["recipe"]["precision"] for one in report["candidates"]] == ["int8", "fp32"]
     quality, measured = report["candidates"][0]["quality"], report["candidates"][0]["measured"][0]
-    assert 0.9 < quality["neutral"]["top1"] <= 1
+    assert 0.6 < quality["neutral"]["top1"] < 1
     assert measured["decode_tokens_per_s"] > 0
     assert measured["peak_bytes"] > artifact.manifest.size_bytes
     assert report["candidates"][1]["quality"]["neutral"]["kl_mean"] < 1e-4
