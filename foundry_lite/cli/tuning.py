@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from foundry_lite.errors import GateFailed
 from foundry_lite.settings import read_settings, size_in_bytes
 from foundry_lite.store.choices import Choice, Constraints, Trial
 from foundry_lite.tuning.choosing import kept_share, memory
-from foundry_lite.tuning.tune import Demand, tune
+from foundry_lite.tuning.tune import Demand, Tuned, tune
 
 HEADERS = ("variant", "on", "threads", "kept", "size_mb", "peak_mb", "ttft_ms", "decode/s", "all/s", "verdict")
 
@@ -74,7 +75,7 @@ def tune_(
         builds=not no_build,
         command=shlex.join(["foundry-lite", *sys.argv[1:]]),
     )
-    tuned = asyncio.run(tune(demand, read_settings(), output.talk, lambda step: _tell_step(step, output)))
+    tuned = asyncio.run(_run(demand, output))
     if tuned.choice is None:
         for line in lines(tuned.decision.table):
             output.talk(line)
@@ -83,6 +84,17 @@ def tune_(
         output.json(document(reference.name, tuned.choice))
         return
     print_choice(tuned.choice, output)
+
+
+async def _run(demand: Demand, output: Output) -> Tuned:
+    task = asyncio.ensure_future(tune(demand, read_settings(), output.talk, lambda step: _tell_step(step, output)))
+    if sys.platform != "win32":  # a command that is terminated takes its builder and worker with it
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def document(name: str, choice: Choice) -> dict[str, Any]:
@@ -99,9 +111,12 @@ def print_choice(choice: Choice, output: Output) -> None:
     output.table(HEADERS, [_row(one, choice) for one in choice.table])
     output.line()
     output.line(f"chosen   {choice.reason}")
+    refusals: dict[str, list[str]] = {}  # what they lose is the same for all threads of a variant
     for trial in choice.table:
-        for why_not in (*trial.refused, *[trial.failed] * bool(trial.failed)):
-            output.line(f"refused  {trial.label}: {why_not}")
+        if why_not := trial.failed or "; ".join(trial.refused):
+            refusals.setdefault(why_not, []).append(trial.label)
+    for why_not, labels in refusals.items():
+        output.line(f"refused  {', '.join(labels)}: {why_not}")
     asked, machine = choice.constraints, choice.machine
     demands = [f"{asked.streams} streams, {asked.prompt_tokens} prompt tokens, {asked.new_tokens} new ones"]
     demands += [f"at most {asked.max_memory / 1e6:.0f} MB"] if asked.max_memory is not None else []
