@@ -80,7 +80,7 @@ def test_a_config_that_is_no_object_is_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("architectures", "given"),
     [
-        (["BertModel", "Qwen2ForCausalLM"], "'BertModel'"),
+        (["MineForCausalLM", "Qwen2ForCausalLM"], "'MineForCausalLM'"),
         ([], "none named in config.json"),
         (None, "none named in config.json"),
         ("Qwen2ForCausalLM", "none named in config.json"),
