@@ -131,16 +131,18 @@ class _Scoring:
 
     def _answer(self, answerer: Answerer) -> tuple[TaskScore | None, tuple[Golden, ...]]:
         cases = self._task.cases
+        shown = len(self._goldens) + min(len(cases), _OWN_GOLDENS)
         chats = [chat for _, chat in self._questions()]
         limits = [self._task.golden_tokens] * len(self._goldens) + [case.max_tokens for case in cases]
-        said = answerer.ask(chats, limits)
         prompts = [*self._task.goldens, *(case.prompt for case in cases)]
-        shown = len(self._goldens) + min(len(cases), _OWN_GOLDENS)
         if self._reference is None:
-            return None, tuple(Golden(prompts[at], str(said[at])) for at in range(shown) if not said[at].failed)
+            said = answerer.ask(chats[:shown], limits[:shown])
+            pairs = zip(prompts[:shown], said, strict=True)
+            return None, tuple(Golden(prompt, str(one)) for prompt, one in pairs if not one.failed)
+        said = answerer.ask(chats, limits)
         record = self._reference.record
-        pairs = zip(chats, record.answers, strict=True)
-        source = [read_answer(self._text, chat, one, record.eos) for chat, one in pairs]
+        recorded = zip(chats, record.answers, strict=True)
+        source = [read_answer(self._text, chat, one, record.eos) for chat, one in recorded]
         goldens = [Golden(prompts[at], str(said[at]), said[at].is_same(source[at])) for at in range(shown)]
         ours, theirs = (count_passed(cases, answers[len(self._goldens) :]) for answers in (said, source))
         return TaskScore(ours, theirs, len(cases)) if cases else None, tuple(goldens)
