@@ -23,7 +23,7 @@ import numpy as np
 import onnxruntime_genai as og
 
 from foundry_lite.catalog.recipe import Provider
-from foundry_lite.engine import adapter_file, model_folder
+from foundry_lite.engine import adapter_file, model_folder, plain_graph
 from foundry_lite.engine.model_folder import ModelFolder
 from foundry_lite.engine.providers import NAMES, plugin_of
 from foundry_lite.engine.runner import Logits
@@ -79,7 +79,9 @@ class GenaiRunner:
         self.kv_bytes_per_token = self._folder.kv_bytes_per_token * (1 if shares else 2)  # past and present
         with _translated(LoadFailed):
             _register(provider)
-            self._model = og.Model(_configuration(self._folder, threads, provider))
+            graph = _plain_graph(self._folder) if provider is Provider.OPENVINO else b""
+            self._model = og.Model(_configuration(self._folder, threads, provider, graph))
+        self._takes_adapters = not graph
         device = NAMES[provider].device
         if device and self._model.device_type != device:
             raise LoadFailed(f"{provider} was asked for, onnxruntime-genai took {self._model.device_type}")
@@ -128,6 +130,8 @@ class GenaiRunner:
 
     def load_adapter(self, name: str, path: Path) -> None:
         """Load a LoRA adapter; see `Runner.load_adapter`. The library would notice only when it is used first."""
+        if not self._takes_adapters:
+            raise LoadFailed("this execution provider takes no adapters", hint="Run the model on the CPU.")
         graph = self._folder.graph
         for key, array in adapter_file.read(path).items():
             if key not in graph.optional:
@@ -239,8 +243,16 @@ def _register(provider: Provider) -> None:
             raise
 
 
-def _configuration(folder: ModelFolder, threads: int, provider: Provider) -> Any:
-    """Return the folder's configuration with our number of threads and provider, errors as exceptions only."""
+def _plain_graph(folder: ModelFolder) -> bytes:
+    optional = folder.graph.optional
+    return plain_graph.without_defaults(folder.path / folder.file, optional) if optional else b""
+
+
+def _configuration(folder: ModelFolder, threads: int, provider: Provider, graph: bytes) -> Any:
+    """Return the folder's configuration with our number of threads and provider, errors as exceptions only.
+
+    ``graph`` takes the place of the file's, if it is not empty; it is not copied, so it must live until it is loaded.
+    """
     configuration = og.Config(str(folder.path))
     name = NAMES[provider].genai
     if name not in folder.providers:  # else what the builder says of it stays
@@ -250,6 +262,8 @@ def _configuration(folder: ModelFolder, threads: int, provider: Provider) -> Any
     if provider is Provider.OPENVINO:  # it has threads of its own
         own = {"CPU": {"INFERENCE_NUM_THREADS": str(threads)}}
         configuration.set_provider_option(name, "load_config", json.dumps(own))
+    if graph:
+        configuration.add_model_data(folder.file, graph)
     model: dict[str, Any] = {"decoder": {"session_options": {"intra_op_num_threads": threads, "log_severity_level": 4}}}
     if folder.window > folder.context_length:
         model["context_length"] = folder.window  # only so that a buffer may be as long as the window

@@ -46,6 +46,7 @@ class ModelFolder:
     shares_buffer: bool | None
     window: int
     senses: tuple[str, ...]  # what it takes besides tokens, such as ``vision``
+    file: str = "model.onnx"  # the graph's
     providers: tuple[str, ...] = ()  # those that the configuration names, as onnxruntime-genai calls them
 
     @property
@@ -115,6 +116,7 @@ def _describe(path: Path, config: dict[str, Any]) -> ModelFolder:
         shares_buffer=config.get("search", {}).get("past_present_share_buffer"),
         window=int(window.get("window_size", 0)),
         senses=tuple(name for name in _OTHER_SENSES if name in model),
+        file=decoder["filename"],
         providers=tuple(name for one in sessions.get("provider_options") or [] for name in one),
     )
 

@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from foundry_lite.catalog.recipe import Provider
-from foundry_lite.engine import agreement, model_folder, providers
+from foundry_lite.engine import agreement, graph_file, model_folder, providers
 from foundry_lite.engine.genai_runner import GenaiRunner
 from foundry_lite.engine.ort_runner import OrtRunner
+from foundry_lite.engine.plain_graph import without_defaults
 from foundry_lite.engine.providers import NAMES, PROBE, Device, Finding
 from foundry_lite.engine.runners import open_runner
 from foundry_lite.errors import LoadFailed
@@ -133,3 +135,15 @@ def test_a_provider_that_computes_something_else_is_refused(wrong: str) -> None:
         found[8] = found[0]
     with pytest.raises(LoadFailed, match="openvino computes something else than the CPU"):
         agreement.require("openvino", found, reference)
+
+
+def test_a_graph_without_its_defaults_is_the_same_graph_with_constants(tmp_path: Path) -> None:
+    path = tiny_model.install(tmp_path, "alphabet") / "model.onnx"
+    expected = onnx.load(path)
+    model = onnx.load(path)
+    model.graph.input.insert(1, onnx.helper.make_tensor_value_info("axis_1", onnx.TensorProto.INT64, [1]))
+    onnx.save(model, path)
+    optional = graph_file.read(path).optional
+    assert optional == {"axis_1"}
+    assert onnx.load_from_string(without_defaults(path, optional)) == expected
+    assert onnx.load_from_string(without_defaults(path, frozenset())) == model
