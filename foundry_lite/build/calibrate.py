@@ -49,14 +49,16 @@ class Walk:
         head_size: int,
         texts: Sequence[Sequence[int]],
         wanted: Sequence[str],
+        replaced: Mapping[str, onnx.TensorProto] | None = None,
     ) -> None:
+        """Take the texts in tokens; ``replaced`` are weights to be computed with instead of the graph's own."""
         self._model = onnx.ModelProto()
         self._model.CopyFrom(model)
         self._folder = folder
         self._reader = WeightReader(folder)
         lift_constants(self._model.graph, all_of_them=True)
         self._wanted = set(wanted)
-        self._weights = {one.name: one for one in self._model.graph.initializer}
+        self._weights = {one.name: one for one in self._model.graph.initializer} | dict(replaced or {})
         _open_every_position(self._weights)
         self._texts = [_Text(_feeds(self._model.graph, set(self._weights), head_size, text)) for text in texts]
         look_up = find_look_up(self._model.graph)

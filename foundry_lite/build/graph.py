@@ -18,7 +18,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ WINDOW, WINDOW_LOGITS = "logits_from", "window_logits"
 
 _END = np.iinfo(np.int64).max
 
-MakeWalk = Callable[[Sequence[str]], Walk]
+MakeWalk = Callable[..., Walk]  # texts, names of values, weights to be replaced
 
 
 class Job(Struct, frozen=True):
@@ -82,39 +83,51 @@ def derive(
     data = {external_file(one) for one in model.graph.initializer if one.data_location == onnx.TensorProto.EXTERNAL}
     name_nodes(model.graph)
     open_window(model.graph)
-    walk: MakeWalk = partial(_walk, model, source, texts)
+    walk: MakeWalk = partial(_walk, model, source)
     if recipe.kv is KvPrecision.INT8:
         changed = onnx.ModelProto()
         changed.CopyFrom(model)  # the walk runs the graph as it was
-        kv_scales.store_in_bytes(changed.graph, walk)
+        kv_scales.store_in_bytes(changed.graph, partial(walk, texts))
     else:
         changed = model
     is_float = recipe.precision is Precision.FP32
     if source.resolve() != target.resolve():
         _copy_files(source, target, data, with_data=is_float)
     if not is_float:
-        _change_weights(changed, source, target, recipe, grid, walk)
+        _change_weights(changed, _Means(source, target, grid, texts, walk), recipe)
     onnx.save(changed, target / GRAPH)
 
 
-def _change_weights(
-    model: onnx.ModelProto, source: Path, target: Path, recipe: Recipe, grid: Grid | None, walk: MakeWalk
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What a change of weights works with."""
+
+    source: Path
+    target: Path
+    grid: Grid | None
+    texts: Sequence[Sequence[int]]
+    walk: MakeWalk
+
+
+def _change_weights(model: onnx.ModelProto, means: _Means, recipe: Recipe) -> None:
     require_floats(model.graph)
     lift_constants(model.graph)
-    reader = WeightReader(source)
-    with WeightWriter(target / DATA) as writer:
+    reader = WeightReader(means.source)
+    with WeightWriter(means.target / DATA) as writer:
         if not recipe.precision.is_quantized:
             Halver(model.graph, reader, writer, recipe.precision).run()
             return
-        bits = more_bits(model.graph) if recipe.mixed else {}
-        rounding = _rounding(model.graph, recipe, grid, walk)
+        block = recipe.block_size or 32
+        bits = more_bits(model.graph, reader, block, means.texts, means.walk) if recipe.mixed else {}
+        rounding = _rounding(model.graph, recipe, means.grid, partial(means.walk, means.texts))
         Quantizer(model.graph, reader, writer, recipe, rounding, bits).run()
     if not any(opset.domain == "com.microsoft" for opset in model.opset_import):
         model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
 
 
-def _rounding(graph: onnx.GraphProto, recipe: Recipe, grid: Grid | None, walk: MakeWalk) -> Rounding:
+def _rounding(
+    graph: onnx.GraphProto, recipe: Recipe, grid: Grid | None, walk: Callable[[Sequence[str]], Walk]
+) -> Rounding:
     if recipe.algorithm is Algorithm.KEPT:
         if grid is None:
             raise BuildFailed(
@@ -128,10 +141,16 @@ def _rounding(graph: onnx.GraphProto, recipe: Recipe, grid: Grid | None, walk: M
     return Nearest(recipe)
 
 
-def _walk(model: onnx.ModelProto, source: Path, texts: Sequence[Sequence[int]], wanted: Sequence[str]) -> Walk:
+def _walk(
+    model: onnx.ModelProto,
+    source: Path,
+    texts: Sequence[Sequence[int]],
+    wanted: Sequence[str],
+    replaced: Mapping[str, onnx.TensorProto] | None = None,
+) -> Walk:
     if not texts:
         raise BuildFailed("this recipe needs calibration texts, and was given none")
-    return Walk(model, source, _head_size(source), texts, wanted)
+    return Walk(model, source, _head_size(source), texts, wanted, replaced)
 
 
 def _head_size(folder: Path) -> int:

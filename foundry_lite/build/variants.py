@@ -75,7 +75,7 @@ def why_not_built(recipe: Recipe) -> str:
 
 async def _by_us(exported: Path, prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None:
     job: dict[str, Any] = {"target": str(target), "recipe": recipe, "prepared": str(prepared)}
-    if recipe.algorithm is Algorithm.GPTQ or recipe.kv is KvPrecision.INT8:
+    if recipe.algorithm is Algorithm.GPTQ or recipe.kv is KvPrecision.INT8 or recipe.mixed:
         job["texts"] = calibration_tokens(exported)
     path = bench.scratch / "job.json"
     path.write_bytes(msgspec.json.encode(job))

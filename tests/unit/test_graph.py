@@ -428,3 +428,37 @@ def test_integers_that_came_with_the_source_are_kept(tmp_path: Path) -> None:
     packed, kept_scales, kept_zeros = (arrays[name] for name in node.input[1:])
     assert np.array_equal(restore(Blocks(packed, kept_scales, kept_zeros), 4)[:HIDDEN], weight)
     assert error(run(target / "model.onnx"), run(tmp_path / "float" / "model.onnx")) < 0.3
+
+
+def test_what_is_measured_to_matter_gets_more_bits(tmp_path: Path) -> None:
+    """One of two equal branches is ten times as loud: it gets the 8 bits that the rule gives to ``down_proj``."""
+    hidden = 64
+    random = np.random.default_rng(7)
+    names = [f"/model/layers.0/mlp/{name}/MatMul" for name in ("loud_proj", "down_proj")]
+    weights = {name: random.standard_normal((hidden, hidden), np.float32) for name in [*names, "/lm_head/MatMul"]}
+    weights["table"] = random.standard_normal((VOCABULARY, hidden), np.float32)
+    weights["/lm_head/MatMul"] = random.standard_normal((hidden, VOCABULARY), np.float32)
+    weights["loudness"] = np.array(10, np.float32)
+    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["x"], name="/model/embed_tokens/Gather")]
+    nodes += [helper.make_node("MatMul", ["x", name], [f"{name}.out"], name=name) for name in names]
+    nodes += [
+        helper.make_node("Mul", [f"{names[0]}.out", "loudness"], ["loud"]),
+        helper.make_node("Add", ["loud", f"{names[1]}.out"], ["sum"]),
+        helper.make_node("Tanh", ["sum"], ["bounded"]),
+        helper.make_node("MatMul", ["bounded", "/lm_head/MatMul"], ["logits"], name="/lm_head/MatMul"),
+    ]
+    made = helper.make_graph(
+        nodes,
+        "float",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch_size", "sequence_length"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch_size", "sequence_length", VOCABULARY])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    (tmp_path / "float").mkdir()
+    (tmp_path / "made").mkdir()
+    onnx.save(helper.make_model(made, opset_imports=opsets, ir_version=10), tmp_path / "float" / "model.onnx")
+    recipe = Recipe(Precision.INT4, 32, mixed=True)
+    graph.derive(tmp_path / "float", tmp_path / "made", recipe, None, [[1, 2, 3], [200, 299, 5, 8]])
+    nodes = onnx.load(tmp_path / "made" / "model.onnx").graph.node
+    assert {node.name for node in nodes if node.name.endswith("_Q8")} == {f"{names[0]}_Q8", "/lm_head/MatMul_Q8"}
