@@ -7,6 +7,7 @@ each of its steps is told.
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import os
 import re
 import shutil
@@ -33,12 +34,14 @@ for name in sys.argv[1:]:
 print(json.dumps({one.metadata["Name"]: one.version for one in importlib.metadata.distributions()}))
 """
 _STEPS = (
-    (re.compile(r"\s*Collecting ([\w.-]+)"), "collecting"),
+    (
+        re.compile(r"\s*(?:Collecting|Processing \S*?(?=[^/\\]+\.whl)) ?([\w.-]+?)(?:-\d\S*\.whl|[=<>~! (]|$)"),
+        "collecting",
+    ),
     (re.compile(r"\s*Downloading (\S+? \([^)]*\))"), "downloading"),
     (re.compile(r"Installing collected packages: (.*)"), "installing"),
 )
-_PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off",
-        "--only-binary", ":all:")  # fmt: skip
+_OPTIONS = ("install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--only-binary", ":all:")
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 
 
@@ -99,11 +102,13 @@ async def make(folder: Path, definition: Definition, log: Path, told: Told, whee
     source = _source(wheels)
     runner = _Runner(definition.name, log, folder / "tmp")
     told(f"making an environment with Python {sys.version_info.major}.{sys.version_info.minor}")
-    await runner.run([sys.executable, "-m", "venv", str(folder)], "On Debian, apt install python3-venv.")
+    await runner.run(
+        [sys.executable, "-m", "venv", *_venv_options(), str(folder)], "On Debian, apt install python3-venv."
+    )
     (folder / "tmp").mkdir()
     downloads = log.with_suffix(".downloads")  # what an interrupted attempt has downloaded, the next one need not
     await runner.run(
-        [str(interpreter(folder)), "-I", *_PIP, "--cache-dir", str(downloads), "-r", str(definition.pins), *source],
+        [*_pip(folder), *_OPTIONS, "--cache-dir", str(downloads), "-r", str(definition.pins), *source],
         "docs/toolchains.md says how to use another index, or a folder of wheels.",
         _Watcher(told, _count(definition.pins)),
         offline=wheels is not None,
@@ -117,6 +122,23 @@ async def make(folder: Path, definition: Definition, log: Path, told: Told, whee
     version = ".".join(map(str, sys.version_info[:3]))
     marker = Marker(definition.name, version, dict(sorted(msgspec.json.decode(lines[-1]).items())))
     (folder / MARKER).write_bytes(msgspec.json.format(msgspec.json.encode(marker), indent=1) + b"\n")
+
+
+def _has_pip() -> bool:
+    """Say whether our own environment has a pip that can install into another one, which saves making one there."""
+    try:
+        return int(importlib.metadata.version("pip").partition(".")[0]) >= 23
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return False
+
+
+def _venv_options() -> list[str]:
+    return ["--without-pip"] if _has_pip() else []
+
+
+def _pip(folder: Path) -> list[str]:
+    python = str(interpreter(folder))
+    return [sys.executable, "-I", "-m", "pip", "--python", python] if _has_pip() else [python, "-I", "-m", "pip"]
 
 
 def _source(wheels: Path | None) -> list[str]:

@@ -30,7 +30,7 @@ class Exporter(StrEnum):
 
     BUILDER = "onnxruntime-genai's builder"
     GENERIC = "transformers' exporter"  # decoder families that the builder lacks
-    ENCODER = "optimum"
+    ENCODER = "torch's tracer, or optimum"
     NONE = "none"  # the source is a graph already
 
 

@@ -21,10 +21,15 @@ from foundry_lite.build.tools.export_encoder import load
 
 def main() -> None:
     """Record what the source says."""
+    prepared, job, out = (Path(argument) for argument in sys.argv[1:4])
+    record(prepared, json.loads(job.read_text(encoding="utf-8")), out)
+
+
+def record(prepared: Path, job: dict[str, Any], out: Path) -> None:
+    """Write what the source says of a job's texts."""
     import torch
     from transformers import AutoTokenizer
 
-    prepared, job = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
     is_ranking = job["task"] == "rerank"
     tokenizer = AutoTokenizer.from_pretrained(prepared, local_files_only=True, trust_remote_code=False)
     model = load(prepared, "text-classification" if is_ranking else "feature-extraction")
@@ -35,9 +40,9 @@ def main() -> None:
         encoded = tokenizer(*given, truncation=True, max_length=job["max_length"], return_tensors="pt")
         arrays[f"ids_{number}"] = encoded["input_ids"][0].numpy()
         with torch.inference_mode():
-            out = model(**encoded)
-        results.append((out.logits[0] if is_ranking else _pool(out.last_hidden_state[0], job["pooling"])).numpy())
-    np.savez(sys.argv[3], results=np.stack(results), **arrays)
+            said = model(**encoded)
+        results.append((said.logits[0] if is_ranking else _pool(said.last_hidden_state[0], job["pooling"])).numpy())
+    np.savez(out, results=np.stack(results), **arrays)
 
 
 def _pool(hidden: Any, how: str) -> Any:

@@ -28,9 +28,14 @@ _Floats = NDArray[np.float32]
 
 def main() -> None:
     """Run the texts."""
-    built, job = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
+    built, job, out = (Path(argument) for argument in sys.argv[1:4])
+    run(built, json.loads(job.read_text(encoding="utf-8"))["texts"], out)
+
+
+def run(built: Path, texts: list[Any], out: Path) -> None:
+    """Write what a built encoder says of texts, or of pairs of them."""
     encoder = read_encoder(built)
-    encoded = _encode(built, encoder, job["texts"])
+    encoded = _encode(built, encoder, texts)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(built / "model.onnx"), options, providers=["CPUExecutionProvider"])
@@ -38,7 +43,7 @@ def main() -> None:
         _run(session, encoder, encoded[start : start + _BATCH]) for start in range(0, len(encoded), _BATCH)
     ]  # fmt: skip
     arrays: dict[str, Any] = {f"ids_{number}": np.array(one.ids) for number, one in enumerate(encoded)}
-    np.savez(sys.argv[3], results=np.concatenate(results), **arrays)
+    np.savez(out, results=np.concatenate(results), **arrays)
 
 
 def _encode(built: Path, encoder: Encoder, texts: list[Any]) -> list[Encoding]:
