@@ -92,7 +92,8 @@ def free_memory() -> int:
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
         used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-        kept = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines())
+        lines = Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines()
+        kept = dict(line.split() for line in lines)
         return max(0, min(free, limit - used + int(kept.get("inactive_file", 0))))  # a cache of files gives way
     except (OSError, ValueError):  # no cgroup, or no limit
         return free

@@ -12,11 +12,12 @@ import time
 from dataclasses import dataclass, field
 
 from foundry_lite import devices
+from foundry_lite.catalog.encoder import ENCODER
 from foundry_lite.catalog.recipe import Provider
 from foundry_lite.engine.adapters import AdapterFile
 from foundry_lite.engine.engine import Engine, EngineOptions, load_engine
 from foundry_lite.engine.generation_stream import Generation
-from foundry_lite.errors import EngineBusy, FoundryError
+from foundry_lite.errors import EngineBusy, FoundryError, InvalidRequest
 from foundry_lite.generation import GenerationRequest
 from foundry_lite.settings import Settings
 from foundry_lite.store.manifest import verify_sizes
@@ -69,6 +70,7 @@ class Residency:
 
         Raises `EngineBusy` when the queue is full or nothing can be unloaded, `LoadFailed`, `InvalidRequest`.
         """
+        require_generator(artifact)
         adapter = adapter_file(artifact)
         engine = await self.engine(artifact)
         if engine.is_ending:  # unloaded to make room in the very moment in which it was handed out
@@ -180,8 +182,9 @@ def engine_options(settings: Settings, artifact: Artifact) -> EngineOptions:
     """Return how to run an artifact here: the machine's and the user's limits, the model's own sampling defaults.
 
     Threads and provider are the user's, else those that `tune` chose on this machine, else the cores, and the provider
-    that the model was built for.
+    that the model was built for. Raises `InvalidRequest` for a model that writes no text.
     """
+    require_generator(artifact)
     card, chosen = artifact.card(), artifact.chosen
     if chosen is not None and not chosen.is_of_this_machine:
         chosen = None
@@ -200,3 +203,11 @@ def engine_options(settings: Settings, artifact: Artifact) -> EngineOptions:
         speculation=settings.speculation,
         provider=Provider(settings.provider) if settings.provider else own,
     )
+
+
+def require_generator(artifact: Artifact) -> None:
+    """Refuse a model that writes no text. Raises `InvalidRequest`."""
+    if any(one.path == ENCODER for one in artifact.manifest.files):
+        raise InvalidRequest(
+            f"'{artifact.ref}' is an encoder: it makes vectors or scores of texts, and writes none", "model"
+        )

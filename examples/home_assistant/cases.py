@@ -1,6 +1,8 @@
 """The held-out cases in the form that ``foundry-lite build --eval`` takes.
 
-    python examples/home_assistant/cases.py          # writes cases.jsonl beside it
+    python examples/home_assistant/cases.py
+
+It writes cases.jsonl beside itself.
 """
 
 from __future__ import annotations
