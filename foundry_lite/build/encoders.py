@@ -30,7 +30,7 @@ from foundry_lite.store.manifest import Check
 
 SIMILARITY = "similarity"
 
-# They refuse what is broken; what is good enough, the gate says. docs/encoders.md has what is lost by which variant.
+# They refuse what is broken; what is good enough, the gate says. docs/decisions/0014 has what variants lose.
 LEAST = {
     Precision.FP32: 0.9999,
     Precision.FP16: 0.999,
