@@ -94,7 +94,7 @@ def add_measured(folder: Path, measured: tuple[Measured, ...]) -> None:
         for one in report.candidates
     )
     kept = tuple(one for one in card.evidence if not is_cost(one))
-    card = msgspec.structs.replace(card, evidence=kept + costs(measured))
+    card = msgspec.structs.replace(card, evidence=kept + costs(measured, report.float32))
     _write(folder, card, msgspec.structs.replace(report, candidates=candidates), manifest)
 
 
@@ -176,7 +176,7 @@ def _card(facts: Facts, size_bytes: int) -> Card:
         tools=facts.versions,
         sizes=_sizes(facts, size_bytes),
         goldens=facts.candidate.quality.goldens,
-        evidence=_losses(facts) + costs(facts.candidate.measured),
+        evidence=_losses(facts) + costs(facts.candidate.measured, facts.report.float32),
     )
 
 

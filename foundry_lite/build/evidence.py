@@ -46,9 +46,10 @@ def _task(task: TaskScore | None) -> list[_Figure]:
     ]
 
 
-def costs(measured: tuple[Measured, ...]) -> tuple[Evidence, ...]:
-    """Return speed and memory, each figure with the conditions in its name."""
-    return tuple(evidence for one in measured for evidence in _cost(one))
+def costs(measured: tuple[Measured, ...], float32: Measured | None = None) -> tuple[Evidence, ...]:
+    """Return speed and memory, each figure with the conditions in its name; those of the float32 graph come last."""
+    own = [evidence for one in measured for evidence in _cost(one, "")]
+    return tuple(own + ([] if float32 is None else _cost(float32, "float32.")))
 
 
 def is_cost(evidence: Evidence) -> bool:
@@ -56,8 +57,8 @@ def is_cost(evidence: Evidence) -> bool:
     return evidence.metric.split(".")[0] in _COSTS
 
 
-def _cost(one: Measured) -> list[Evidence]:
-    conditions = f"{one.provider}.threads-{one.threads}.prompt-{one.prompt_tokens}.streams-{one.streams}"
+def _cost(one: Measured, what: str) -> list[Evidence]:
+    conditions = f"{what}{one.provider}.threads-{one.threads}.prompt-{one.prompt_tokens}.streams-{one.streams}"
     figures = (
         ("ttft", one.ttft_ms, "ms"),
         ("prefill", one.prefill_tokens_per_s, "tokens/s"),

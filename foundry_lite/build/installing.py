@@ -10,8 +10,9 @@ from pathlib import Path
 from foundry_lite.build import cards, variants, versions
 from foundry_lite.build.cards import Facts
 from foundry_lite.build.order import Order, command_of
-from foundry_lite.build.sources.found import Found
-from foundry_lite.build.trial import Trial
+from foundry_lite.build.sources.found import Exporter, Found
+from foundry_lite.build.steps import Result
+from foundry_lite.build.trial import Trial, size_of
 from foundry_lite.build.workbench import link_tree
 from foundry_lite.catalog.reference import ModelRef
 from foundry_lite.catalog.report import Report
@@ -49,7 +50,9 @@ def require_free_name(order: Order, store: Store) -> None:
         raise name_taken(order.name)
 
 
-def stage(order: Order, found: Found, source: Source, chosen: Sequence[Trial], report: Report, store: Store) -> Staged:
+def stage(
+    order: Order, found: Found, source: Source, exported: Result, chosen: Sequence[Trial], report: Report, store: Store
+) -> Staged:
     """Lay out the chosen candidates with card, report, model card, inputs and manifest. Nothing is visible yet."""
     _require_same_weights(order, source, store)
     staging = store.begin_staging(order.name)
@@ -67,6 +70,7 @@ def stage(order: Order, found: Found, source: Source, chosen: Sequence[Trial], r
                 report=report,
                 versions=versions.found(),
                 command=command_of(order, trial.recipe),
+                fp32_bytes=None if found.exporter is Exporter.NONE else size_of(exported.folder),
                 was_run=variants.is_run_here(trial.recipe),
                 notes=found.notes,
             )

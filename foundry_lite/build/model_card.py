@@ -12,8 +12,8 @@ from typing import NamedTuple
 from foundry_lite.build.evidence import name_machine
 from foundry_lite.build.front_matter import front_matter
 from foundry_lite.catalog.card import Ancestor, Basis, Card, Evidence, Sizes
-from foundry_lite.catalog.recipe import Recipe
-from foundry_lite.catalog.report import Candidate, Golden, Measured, Report, TextLoss
+from foundry_lite.catalog.recipe import Precision, Recipe
+from foundry_lite.catalog.report import Candidate, Golden, Measured, Quality, Report, TextLoss
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.store.manifest import Manifest
 
@@ -186,6 +186,8 @@ def _figure(value: float | None, form: str, unit: str = "") -> str:
 
 def _speed(card: Card, report: Report | None) -> str:
     measured = [] if report is None else [(one, m) for one in report.candidates for m in one.measured]
+    if report is not None and report.float32 is not None and report.float32 not in [m for _, m in measured]:
+        measured.append((Candidate(Recipe(Precision.FP32), 0, Quality()), report.float32))
     if not measured:
         command = f"foundry-lite bench {card.name}:{card.recipe.variant}"
         return _section(

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from foundry_lite.build import prepare, variants
+from foundry_lite.build import prepare, variants, versions
 from foundry_lite.build.cards import record_source
 from foundry_lite.build.checkin import fingerprint, require_memory, require_room
 from foundry_lite.build.evaluation import Case, read_cases
@@ -25,7 +25,7 @@ from foundry_lite.build.journal import Journal, RunningStep, Tell
 from foundry_lite.build.lines import Line, line_for
 from foundry_lite.build.order import Order, fitting
 from foundry_lite.build.sources import recognise
-from foundry_lite.build.sources.found import Found, Kind, Options
+from foundry_lite.build.sources.found import Exporter, Found, Kind, Options
 from foundry_lite.build.speed import measure
 from foundry_lite.build.steps import Make, Result, Steps
 from foundry_lite.build.toolchains import Toolchains
@@ -33,15 +33,16 @@ from foundry_lite.build.trial import Trial, summary
 from foundry_lite.build.walk import explain, walk
 from foundry_lite.build.workbench import Workbench
 from foundry_lite.catalog.card import Task
-from foundry_lite.catalog.recipe import Recipe
-from foundry_lite.catalog.report import Quality, Report
+from foundry_lite.catalog.recipe import Precision, Recipe
+from foundry_lite.catalog.report import Measured, Quality, Report
+from foundry_lite.devices import probe_machine
 from foundry_lite.errors import FoundryError, StorageFull
 from foundry_lite.settings import Settings
 from foundry_lite.store.manifest import Source
 from foundry_lite.store.store import Artifact, Store
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_QUALITY = "quality.json"
+_QUALITY, _MEASURED = "quality.json", "measured.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +139,10 @@ class _Build:
         exported = await self._export(line, found, prepared)
         asked = await self._ask(line, found, prepared)
         chosen = await self._choose(line, prepared, exported, asked)
-        await self._measure(found, chosen)
-        report = Report(
-            chosen[0].variant,
-            tuple(one.candidate() for one in self._trials),
-            explain(self._order, self._trials, chosen),
-        )
-        artifacts = await self._install(found, source, chosen, report)
+        float32 = await self._measure(found, exported, chosen)
+        candidates = tuple(one.candidate() for one in self._trials)
+        report = Report(chosen[0].variant, candidates, explain(self._order, self._trials, chosen), float32)
+        artifacts = await self._install(found, source, exported, chosen, report)
         self._journal.done(tuple(str(one.ref) for one in artifacts))
         return Outcome(self._journal.job, artifacts, report, found.notes)
 
@@ -218,19 +216,41 @@ class _Build:
         done = await self._run(now, "check", {"built": built.key, "asked": asked.key}, make)
         return msgspec.json.decode((done.folder / _QUALITY).read_bytes(), type=Quality)
 
-    async def _measure(self, found: Found, chosen: list[Trial]) -> None:
+    async def _measure(self, found: Found, exported: Result, chosen: list[Trial]) -> Measured | None:
+        """Measure what was chosen, and return what the float32 graph costs, where it is not among that."""
+        if found.task is not Task.GENERATE:
+            return None
         for trial in chosen:
-            if found.task is Task.GENERATE and trial.built is not None and variants.is_run_here(trial.recipe):
-                with self._journal.step("measure", trial.variant, then=_AFTER["measure"]) as now:
-                    name, settings = f"{self._order.name}:{trial.variant}", self._site.settings
-                    measured = await measure(trial.built.folder, name, found.context_length, settings)
-                    if measured is not None:
-                        trial.measured = (measured,)
-                        now.detail = f"{trial.variant}: {measured.decode_tokens_per_s:.0f} tokens/s a stream"
+            if trial.built is not None and variants.is_run_here(trial.recipe):
+                measured = await self._measure_one(found, trial.built, trial.variant)
+                trial.measured = () if measured is None else (measured,)
+        floats = next((one for one in chosen if one.recipe == Recipe(Precision.FP32)), None)
+        if floats is not None or found.exporter is Exporter.NONE:
+            return floats.measured[0] if floats is not None and floats.measured else None
+        return await self._measure_one(found, exported, "float32 graph")
 
-    async def _install(self, found: Found, source: Source, chosen: list[Trial], report: Report) -> tuple[Artifact, ...]:
+    async def _measure_one(self, found: Found, built: Result, what: str) -> Measured | None:
+        settings, name = self._site.settings, f"{self._order.name}:{what}"
+
+        async def make(out: Path, _bench: Workbench) -> None:
+            measured = await measure(built.folder, name, found.context_length, settings)
+            (out / _MEASURED).write_bytes(msgspec.json.encode(measured))
+
+        with self._journal.step("measure", what, then=_AFTER["measure"]) as now:
+            inputs = {"built": built.key, "machine": probe_machine().as_dict(), "versions": versions.found()}
+            done = await self._run(now, "measure", {**inputs, "threads": settings.threads, "name": name}, make)
+            measured = msgspec.json.decode((done.folder / _MEASURED).read_bytes(), type=Measured | None)
+            if measured is not None:
+                now.detail = f"{what}: {measured.decode_tokens_per_s:.0f} tokens/s a stream"
+        return measured
+
+    async def _install(
+        self, found: Found, source: Source, exported: Result, chosen: list[Trial], report: Report
+    ) -> tuple[Artifact, ...]:
         with self._journal.step("card", "card, model card, inputs, sha256 of each file"):
-            staged = await asyncio.to_thread(stage, self._order, found, source, chosen, report, self._site.store)
+            staged = await asyncio.to_thread(
+                stage, self._order, found, source, exported, chosen, report, self._site.store
+            )
         with self._journal.step("commit", ", ".join(one.variant for one in chosen)):
             return staged.commit()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from foundry_lite.build.steps import Result
 from foundry_lite.catalog.recipe import Recipe
@@ -27,9 +28,13 @@ class Trial:
 
     def candidate(self) -> Candidate:
         """Return what is written down of it."""
-        paths = [] if self.built is None else [one for one in self.built.folder.rglob("*") if one.is_file()]
-        size = sum(path.stat().st_size for path in paths)
+        size = 0 if self.built is None else size_of(self.built.folder)
         return Candidate(self.recipe, size, self.quality, self.verdict, self.measured)
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def summary(quality: Quality) -> str:

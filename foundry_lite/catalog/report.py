@@ -98,11 +98,15 @@ class Candidate(Struct, frozen=True, omit_defaults=True):
 
 
 class Report(Struct, frozen=True, omit_defaults=True):
-    """All candidates of a build, in the order in which they were tried; `report.json` beside the model."""
+    """All candidates of a build, in the order in which they were tried; `report.json` beside the model.
+
+    ``float32`` is what the graph that all of them come from costs, under the same workload.
+    """
 
     chosen: str  # a variant
     candidates: tuple[Candidate, ...]
     reason: str = ""
+    float32: Measured | None = None
 
     def find(self, variant: str) -> Candidate | None:
         """Return the candidate of that variant."""

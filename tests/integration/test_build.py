@@ -82,13 +82,13 @@ def test_a_repeat_does_nothing_again_and_another_recipe_only_what_is_new(home: P
     again = cli(home, "build", "mine", *VARIANTS)
     assert again.returncode == 0, again.stderr
     kept = [one["name"] for one in last_job(home)["steps"] if one["is_kept"]]
-    assert kept == ["merge", "export", "check", "quantize", "check", "quantize", "check"]
+    assert kept == ["merge", "export", "check", "quantize", "check", "quantize", "check", "measure", "measure"]
     assert manifest(home, "mine:cpu-fp32").build_digest == before
     other = cli(home, "build", "mine", "--variant", "cpu-bf16")
     assert other.returncode == 0, other.stderr
     steps = last_job(home)["steps"]
     assert [one["name"] for one in steps if not one["is_kept"]] == [
-        "inspect", "fetch", "quantize", "check", "measure", "card", "commit"
+        "inspect", "fetch", "quantize", "check", "measure", "measure", "card", "commit"
     ]  # fmt: skip
     own = [str(one.ref) for one in Store(home).scan().artifacts if not one.is_embedded]
     assert own == ["mine:cpu-bf16", "mine:cpu-fp32", "mine:cpu-int8-b128"]

@@ -192,7 +192,7 @@ def test_checks_have_the_bounds_of_the_gate(folder: Path, facts: Facts) -> None:
         "task_kept": (0.9875, 0.95, 100),
         "top1_agreement": (0.94, 0.85, 900),
         "kl_mean": (0.02, 0.1, 900),
-        "kl_p99": (0.5, 2.0, 900),
+        "kl_p99": (0.5, 1.0, 900),
     }
 
 
@@ -218,7 +218,7 @@ def test_the_model_card_shows_refused_candidates_with_their_reason(folder: Path,
     refused, chosen = (next(line for line in text.splitlines() if line.startswith(f"| {v} |")) for v in
                        ("cpu-int4-b128", "cpu-int4-mixed"))  # fmt: skip
     assert "87.5% (70 of 100, source 80)" in refused
-    assert "refused: it keeps 87.5% of the source's task accuracy, 95% are needed" in refused
+    assert "refused: it keeps 87.5% of the source's task accuracy (70 instead of 80 of 100 cases)" in refused
     assert "**chosen**" in chosen
     assert COMMAND in text
     assert "/home/ada" not in text, "where it lay on somebody's disk is nobody's business"

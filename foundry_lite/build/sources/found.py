@@ -29,7 +29,6 @@ class Exporter(StrEnum):
     """What makes the float32 graph."""
 
     BUILDER = "onnxruntime-genai's builder"
-    GENERIC = "transformers' exporter"  # decoder families that the builder lacks
     ENCODER = "torch's tracer, or optimum"
     NONE = "none"  # the source is a graph already
 
