@@ -21,11 +21,13 @@ from foundry_lite.errors import BuildFailed
 
 _CONFIG = "genai_config.json"
 
+_NO_BF16 = (Precision.INT4, Precision.INT8, Precision.FP16, Precision.FP32)
+
 # What the builder calls a provider, and which precisions it was seen to build for it without the device.
 _BUILDER: dict[Provider, tuple[str, tuple[Precision, ...]]] = {
     Provider.CUDA: ("cuda", tuple(Precision)),
-    Provider.DML: ("dml", tuple(Precision)),
-    Provider.WEBGPU: ("webgpu", tuple(Precision)),
+    Provider.DML: ("dml", _NO_BF16),
+    Provider.WEBGPU: ("webgpu", _NO_BF16),
     Provider.TRT_RTX: ("NvTensorRtRtx", (Precision.FP16, Precision.BF16, Precision.FP32)),
 }
 _ALGORITHMS = {Algorithm.RTN: "default", Algorithm.K_QUANT: "k_quant"}
