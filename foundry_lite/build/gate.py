@@ -14,15 +14,24 @@ class Gate(Struct, frozen=True):
     least_top1: float = 0.85  # share of positions
     most_kl_mean: float = 0.10  # nats
     most_kl_p99: float = 1.0  # nats
+    least_similarity: float = 0.99  # of an encoder's vectors, the mean cosine
 
 
 def judge(quality: Quality, gate: Gate) -> Verdict:
     """Say which bounds are missed, each in one sentence with both figures.
 
-    What was not measured misses nothing: a model without a source, or an encoder, has other checks.
+    What was not measured misses nothing: a model without a source has other checks.
     """
+    if quality.similarity is not None:
+        return Verdict(_misses_of_vectors(quality.similarity, gate))
     texts, loss = ("your texts", quality.own) if quality.own is not None else ("neutral texts", quality.neutral)
     return Verdict((*_misses_of_task(quality, gate), *(_misses_of_texts(texts, loss, gate) if loss else ())))
+
+
+def _misses_of_vectors(similarity: float, gate: Gate) -> tuple[str, ...]:
+    if similarity >= gate.least_similarity:
+        return ()
+    return (f"its vectors or scores are {similarity:.4f} like the source's, {gate.least_similarity:g} are needed",)
 
 
 def _misses_of_task(quality: Quality, gate: Gate) -> tuple[str, ...]:

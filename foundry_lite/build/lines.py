@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from foundry_lite.build.workbench import Workbench, link_tree
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import Recipe
 from foundry_lite.catalog.report import Quality
+from foundry_lite.errors import BuildFailed
 from foundry_lite.store.manifest import Check
 
 _HALF = 16  # bits; a graph with fewer is quantized already
@@ -19,6 +21,9 @@ _HALF = 16  # bits; a graph with fewer is quantized already
 
 class Line(Protocol):
     """What the pipeline asks for, step by step. Folders named ``target`` exist and are empty."""
+
+    def require(self, recipes: Sequence[Recipe]) -> None:
+        """Raise `BuildFailed` for a recipe that this line cannot build."""
 
     async def export(self, found: Found, prepared: Path, target: Path, bench: Workbench) -> None: ...
 
@@ -41,6 +46,9 @@ class Decoders:
     def __init__(self, *, has_source: bool, is_finished: bool) -> None:
         self._has_source = has_source
         self._is_finished = is_finished  # a ready folder is taken as it stands
+
+    def require(self, recipes: Sequence[Recipe]) -> None:
+        _refuse(recipes, variants.why_not_built)
 
     async def export(self, found: Found, prepared: Path, target: Path, bench: Workbench) -> None:
         await export.export(found, prepared, target, bench)
@@ -67,6 +75,9 @@ class Decoders:
 class Encoders:
     """Models that turn text into vectors or scores."""
 
+    def require(self, recipes: Sequence[Recipe]) -> None:
+        _refuse(recipes, encoders.contradiction)
+
     async def export(self, found: Found, prepared: Path, target: Path, bench: Workbench) -> None:
         await encoders.export(found, prepared, target, bench)
 
@@ -83,6 +94,12 @@ class Encoders:
 
     def check(self, found: Quality, recipe: Recipe) -> tuple[Check, ...]:
         return encoders.check_similarity(found, recipe)
+
+
+def _refuse(recipes: Sequence[Recipe], why_not: Callable[[Recipe], str]) -> None:
+    for recipe in recipes:
+        if problem := why_not(recipe):
+            raise BuildFailed(f"{recipe.variant} cannot be built: {problem}", hint="Take another --variant.")
 
 
 def line_for(found: Found) -> Line:

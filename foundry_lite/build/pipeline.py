@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,10 @@ class Site:
     settings: Settings
 
 
-def open_site(settings: Settings) -> Site:
-    """Return the site of a home folder."""
+def open_site(settings: Settings, talk: Callable[[str], None] | None = None) -> Site:
+    """Return the site of a home folder; ``talk`` hears of toolchains that are being installed."""
     home = settings.home
-    toolchains = Toolchains(home / "toolchains")
+    toolchains = Toolchains(home / "toolchains", wheels=settings.wheels, tell=talk)
     return Site(Store(home), Jobs(home), Steps(home / "build", toolchains), settings)
 
 
@@ -115,6 +116,7 @@ def look(order: Order, site: Site) -> Sight:
     base = None if order.base is None else Path(order.base)
     found = recognise.inspect(Path(order.path), Options(base, order.allow_pickle))
     order = fitting(order, found)
+    line_for(found).require(order.recipes)
     require_memory(found)
     require_room(found, order.recipes, site.settings.home)
     return Sight(order, found, cases)

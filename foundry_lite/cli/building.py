@@ -14,7 +14,7 @@ import typer
 from foundry_lite.build.gate import Gate
 from foundry_lite.build.jobs import Job
 from foundry_lite.build.journal import NAMES, StepReport
-from foundry_lite.build.order import AUTO, Order, Walk
+from foundry_lite.build.order import Order, Walk
 from foundry_lite.build.ordering import order_for
 from foundry_lite.catalog.recipe import parse_variant
 from foundry_lite.catalog.report import Candidate, TextLoss
@@ -64,7 +64,7 @@ def build_(
     output = Output(as_json=as_json)
     if auto == bool(variant):
         raise typer.BadParameter("name the variants with --variant, or let --auto choose")
-    recipes = AUTO if auto else tuple(parse_variant(one) for one in variant or ())
+    recipes = tuple(parse_variant(one) for one in variant or ())
     store = Store(read_settings().home)
     order = order_for(model, name, None if base is None else str(base), store)
     order = msgspec.structs.replace(
@@ -88,7 +88,7 @@ def run_build(order: Order, output: Output, job: Job | None = None) -> Outcome:
 async def _run(order: Order, output: Output, job: Job | None) -> Outcome:
     from foundry_lite.build.pipeline import build, open_site
 
-    site = open_site(read_settings())
+    site = open_site(read_settings(), output.talk)
     with output.status("waiting for another build" if site.jobs.is_busy() else "starting") as status:
         task = asyncio.ensure_future(build(order, site, lambda step: _tell(step, output, status), job))
         if sys.platform != "win32":  # a terminated build cleans up as an interrupted one does

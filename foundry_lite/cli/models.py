@@ -87,7 +87,7 @@ def _print(artifact: Artifact, output: Output) -> None:
     for name, value in _facts(artifact):
         output.line(f"{name:<14}{value}")
     for one in artifact.card().evidence:
-        value = f"{one.value:.1%}" if one.unit == "share" else f"{one.value:g} {one.unit}"
+        value = f"{one.value:.2%}" if one.unit == "share" else f"{one.value:g} {one.unit}"
         samples = f" of {one.samples}" if one.samples else ""
         output.line(f"{'measured':<14}{one.metric} {value}{samples}  ({one.date}: {one.command})")
 

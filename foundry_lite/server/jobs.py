@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from foundry_lite.build.gate import Gate
 from foundry_lite.build.jobs import Jobs
-from foundry_lite.build.order import AUTO, Order, Walk
+from foundry_lite.build.order import Order, Walk
 from foundry_lite.build.ordering import order_for
 from foundry_lite.catalog.recipe import parse_variant
 from foundry_lite.errors import BadSetting, NotAllowed
@@ -126,7 +126,7 @@ def _order(body: BuildBody, store: Store) -> Order:
         "most_kl_mean": body.gate.max_kl,
     }
     given = {name: value for name, value in bounds.items() if value is not None}
-    recipes = AUTO if body.auto else tuple(parse_variant(one) for one in body.variants)
+    recipes = tuple(parse_variant(one) for one in body.variants)
     return msgspec.structs.replace(
         order_for(body.model, body.name, body.base, store),
         recipes=recipes,

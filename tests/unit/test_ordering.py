@@ -14,7 +14,7 @@ from foundry_lite.build.order import AUTO, Order, Walk, command_of, fitting
 from foundry_lite.build.ordering import order_for
 from foundry_lite.build.sources.found import Exporter, Found, Kind
 from foundry_lite.catalog.card import Task
-from foundry_lite.catalog.recipe import Algorithm, Precision, Recipe, parse_variant, recipe_for
+from foundry_lite.catalog.recipe import Algorithm, Precision, Recipe, parse_variant
 from foundry_lite.errors import InvalidRequest, MemoryShort, ModelNotFound, StorageFull
 from foundry_lite.store.manifest import FileEntry, Source
 from foundry_lite.store.store import Store
@@ -62,8 +62,10 @@ def test_what_is_not_ordered_suits_the_source() -> None:
     packed = fitting(Order("n", "p"), changed(FOUND, recipe=own))
     assert (packed.recipes, packed.walk) == ((own,), Walk.ALL)
     encoder = fitting(Order("n", "p"), changed(FOUND, task=Task.EMBED))
-    assert encoder.recipes == (recipe_for(Precision.INT8),)
-    ordered = Order("n", "p", AUTO, walk=Walk.FIRST)
+    assert [one.variant for one in encoder.recipes] == ["cpu-int8-fp"]
+    assert fitting(Order("n", "p", walk=Walk.FIRST), FOUND).recipes == AUTO
+    assert fitting(Order("n", "p", walk=Walk.FIRST), changed(FOUND, task=Task.RERANK)).recipes[-1].variant == "cpu-fp16"
+    ordered = Order("n", "p", (own,), walk=Walk.FIRST)
     assert fitting(ordered, FOUND) is ordered
 
 
