@@ -42,11 +42,12 @@ class Order(Struct, frozen=True, omit_defaults=True):
     allow_pickle: bool = False
 
 
-# From the smallest and fastest upwards (docs/decisions/0013).
+# From the smallest and fastest upwards (docs/decisions/0017).
 AUTO = (
     Recipe(Precision.INT4, 128),
-    Recipe(Precision.INT4, 32),
-    Recipe(Precision.INT4, 32, symmetric=False, algorithm=Algorithm.K_QUANT, mixed=True),
+    Recipe(Precision.INT4, 128, algorithm=Algorithm.GPTQ),
+    Recipe(Precision.INT4, 128, algorithm=Algorithm.GPTQ, mixed=True),
+    Recipe(Precision.INT4, 32, algorithm=Algorithm.GPTQ, mixed=True),
     Recipe(Precision.INT8, 128),
     Recipe(Precision.FP16),
 )

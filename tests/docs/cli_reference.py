@@ -9,13 +9,17 @@ from pathlib import Path
 from tests.support import ROOT, cli
 
 PAGE = ROOT / "docs" / "cli.md"
-COMMANDS = ("serve", "run", "import", "list", "show", "rm", "ps", "bench", "tune", "devices")
+COMMANDS = (
+    "serve", "run", "import", "build", "tune", "jobs", "jobs ls", "jobs show", "jobs logs", "jobs cancel",
+    "jobs resume", "jobs clean", "list", "show", "card", "rm", "ps", "bench", "devices", "toolchain", "toolchain ls",
+    "toolchain install", "toolchain rm", "toolchain pins",
+)  # fmt: skip
 
 
 def render(page: str) -> str:
     """Return the page with every help text as the commands print it now."""
     for command in COMMANDS:
-        shown = cli(Path(tempfile.gettempdir()), command, "--help", COLUMNS="100", TERM="dumb").stdout
+        shown = cli(Path(tempfile.gettempdir()), *command.split(), "--help", COLUMNS="100", TERM="dumb").stdout
         text = re.sub(r"python3? -m foundry_lite\.cli\.main", "foundry-lite", shown)
         head = f"<!-- help: {command} -->\n```text\n"
         before, found, after = page.partition(head)
