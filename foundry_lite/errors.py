@@ -23,7 +23,6 @@
     │   ├── CheckFailed         the result is not what the source says
     │   ├── GateFailed          no candidate is good enough
     │   ├── MemoryShort         the build would not fit into this machine
-    │   ├── Cancelled           the job was cancelled
     │   └── StorageFull         no room, or a write that failed
     ├── JobNotFound             no job of that number
     ├── DamagedArtifact         an installed model whose files are not what the manifest says
@@ -147,10 +146,6 @@ class GateFailed(BuildFailed):
 
 class MemoryShort(BuildFailed):
     """The build would need more memory than there is."""
-
-
-class Cancelled(BuildFailed):
-    """The job was cancelled by its user."""
 
 
 class JobNotFound(FoundryError):
