@@ -130,10 +130,9 @@ def _within_deadline(render: Callable[[], str]) -> str:
 
 def _message(message: Message, guard: Callable[[str, Role], str]) -> dict[str, Any]:
     role = message.role
-    out: dict[str, Any] = {
-        "role": str(role),
-        "content": None if message.content is None else guard(message.content, role),
-    }
+    out: dict[str, Any] = {"role": str(role)}
+    if message.content is not None:  # transformers, too, gives templates no key for null: many would write "None"
+        out["content"] = guard(message.content, role)
     if message.name is not None:
         out["name"] = guard(message.name, role)
     if message.tool_call_id is not None:

@@ -16,7 +16,7 @@ from foundry_lite.build.pipeline import build, open_site
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import Provider, Recipe, parse_variant
 from foundry_lite.engine import providers
-from foundry_lite.errors import BuildFailed, Cancelled, FoundryError, InvalidRequest, StorageFull, ToolchainMissing
+from foundry_lite.errors import BuildFailed, FoundryError, InvalidRequest, StorageFull, ToolchainMissing
 from foundry_lite.settings import Settings
 from foundry_lite.store.choices import Choice, Constraints, Trial, new_choice
 from foundry_lite.store.store import Artifact, Store
@@ -107,7 +107,7 @@ async def _build_missing(
         try:
             wants = msgspec.structs.replace(order, recipes=(recipe,), adds=True)
             await build(wants, open_site(settings), tell_step)
-        except (Cancelled, StorageFull):
+        except StorageFull:
             raise
         except ToolchainMissing as error:
             tell(f"nothing is built, only what is installed is measured: {error.message}")
