@@ -94,8 +94,8 @@ def test_fields_that_a_message_lacks_are_not_defined() -> None:
     assert render(source) == "False False hello"
 
 
-def test_a_message_without_content_has_none() -> None:
-    assert render("{{ messages[0].content is none }}", called("{}")) == "True"
+def test_a_message_without_content_has_none_as_in_transformers() -> None:
+    assert render("{{ messages[0].content is defined }} '{{ messages[0].content }}'", called("{}")) == "False ''"
 
 
 def test_everything_a_caller_wrote_is_guarded_with_its_role() -> None:
