@@ -10,7 +10,8 @@ Definitions, on the monotonic clock of the process that asks, unless they say ot
   several at once (docs/decisions/0007): k tokens that arrive together t after those before them are k gaps of t / k.
   Where all tokens of all streams came at once, there is none.
 - system: all new tokens / (first request begun to last token), over one round of ``concurrency`` requests.
-- peak memory: the highest resident memory of the worker process since it was started, as the kernel counts it.
+- peak memory: the highest resident memory of the worker process since it was started, as the kernel counts it. The
+  model's own is what lies above ``runtime_bytes``, the process's before it loaded the model: Python and the libraries.
 
 Percentiles are linear interpolations between the two nearest values. Prompts are random tokens of exact length,
 another one for each request, so that nothing can be reused; the end of turn is ignored, so that each request makes
@@ -94,6 +95,7 @@ class BenchReport(Struct, frozen=True):
     threads: int
     provider: str
     load_seconds: float
+    runtime_bytes: int | None  # of the process before it loads a model
     loaded_bytes: int | None
     peak_bytes: int | None
     rounds: int
@@ -143,6 +145,7 @@ async def measure_folder(
         threads=options.threads or devices.usable_cores(),
         provider=engine.provider,
         load_seconds=round(load_seconds, 3),
+        runtime_bytes=engine.runtime_bytes,
         loaded_bytes=loaded,
         peak_bytes=peak,
         rounds=workload.rounds,
@@ -185,6 +188,7 @@ async def brief(
         load_seconds=found.load_seconds,
         loaded_bytes=found.loaded_bytes,
         peak_bytes=found.peak_bytes,
+        runtime_bytes=found.runtime_bytes,
     )
 
 

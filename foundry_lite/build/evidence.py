@@ -9,7 +9,7 @@ from foundry_lite.catalog.card import Evidence
 from foundry_lite.catalog.report import Measured, Quality, TaskScore, TextLoss
 from foundry_lite.store.manifest import Check
 
-_COSTS = ("ttft", "prefill", "decode", "system", "load", "memory_loaded", "memory_peak")
+_COSTS = ("ttft", "prefill", "decode", "system", "load", "memory_loaded", "memory_peak", "memory_model")
 _Figure = tuple[str, float, str, int | None]
 
 
@@ -67,6 +67,7 @@ def _cost(one: Measured, what: str) -> list[Evidence]:
         ("load", one.load_seconds, "s"),
         ("memory_loaded", one.loaded_bytes, "bytes"),
         ("memory_peak", one.peak_bytes, "bytes"),
+        ("memory_model", one.model_bytes, "bytes"),
     )
     machine = name_machine(one.machine)
     return [

@@ -203,6 +203,7 @@ def _speed(card: Card, report: Report | None) -> str:
         "decode/s",
         "all/s",
         "peak MB",
+        "model MB",
     )
     lines = [_table(headers, [_measured(one, m) for one, m in measured]).rstrip(), ""]
     lines += sorted({_machine(m) for _, m in measured})
@@ -220,6 +221,7 @@ def _measured(one: Candidate, figures: Measured) -> tuple[str, ...]:
         f"{figures.decode_tokens_per_s:.1f}",
         f"{figures.system_tokens_per_s:.1f}",
         _figure(figures.peak_bytes and figures.peak_bytes / 1e6, ".1f"),
+        _figure(figures.model_bytes and figures.model_bytes / 1e6, ".1f"),
     )
 
 

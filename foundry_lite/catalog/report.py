@@ -75,6 +75,14 @@ class Measured(Struct, frozen=True):
     load_seconds: float
     loaded_bytes: int | None
     peak_bytes: int | None
+    runtime_bytes: int | None = None  # of the worker before it loaded the model
+
+    @property
+    def model_bytes(self) -> int | None:
+        """What the model itself takes after loading, above the process that it is loaded into."""
+        if self.loaded_bytes is None or self.runtime_bytes is None:
+            return None
+        return max(0, self.loaded_bytes - self.runtime_bytes)
 
 
 class Verdict(Struct, frozen=True):

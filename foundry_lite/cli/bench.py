@@ -70,7 +70,8 @@ def _print(report: BenchReport, output: Output) -> None:
     machine = report.machine
     output.line(f"model    {report.model}; loaded in {report.load_seconds:.2f} s")
     output.line(
-        f"memory   {megabytes(report.loaded_bytes)} MB after loading, {megabytes(report.peak_bytes)} MB at the peak"
+        f"memory   {megabytes(report.loaded_bytes)} MB after loading, {megabytes(report.peak_bytes)} MB at the peak; "
+        f"{megabytes(report.runtime_bytes)} MB before loading"
     )
     threads = f"{report.threads} threads on {report.provider}"
     output.line(f"machine  {machine['processor']}, {machine['cores']} cores, {threads}, {machine['system']}")

@@ -66,6 +66,7 @@ class Engine:
         self.context_length = 0
         self.vocabulary = 0
         self.kv_bytes = 0
+        self.runtime_bytes: int | None = None  # the worker's memory before it loaded the model
         self.runner = ""
         self.provider = Provider.CPU  # the execution provider that computes
         self.fallback_reason: str | None = None  # why it is not the one that was asked for
@@ -196,6 +197,7 @@ class Engine:
             case Loaded():
                 self.context_length, self.vocabulary = reply.context_length, reply.vocabulary
                 self.kv_bytes, self.runner, self.provider = reply.kv_bytes, reply.runner, reply.provider
+                self.runtime_bytes = reply.runtime_bytes
                 self._loaded.set_result(reply)
 
     def _refuse(self, number: int | None, error: FoundryError) -> None:

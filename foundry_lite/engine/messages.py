@@ -66,13 +66,18 @@ Command = Load | Begin | Cancel | LoadAdapter | UnloadAdapter | Inspect
 
 
 class Loaded(Struct, frozen=True, tag=True):
-    """The model is ready. ``kv_bytes`` is the most that keys and values will take."""
+    """The model is ready. ``kv_bytes`` is the most that keys and values will take.
+
+    ``runtime_bytes`` is the resident memory of the process before it loaded the model: Python, and the libraries once
+    they have run something.
+    """
 
     context_length: int
     vocabulary: int
     kv_bytes: int
     runner: str
     provider: Provider = Provider.CPU
+    runtime_bytes: int | None = None
 
 
 class AdapterReady(Struct, frozen=True, tag=True):

@@ -30,6 +30,7 @@ WINDOW, WINDOW_LOGITS = "logits_from", "window_logits"  # with -k for the first,
 
 _KV_TYPES: dict[str, type[Any]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
 SPARE_ROWS = 3  # a batch may be filled up beyond the last slot: see `Runner.row_counts`
+_SMALLEST = Path(__file__).parent / "probe" / "model.onnx"  # what providers are tried with
 _BINDINGS = 256  # kept at most: with adapters, any rows may come with any of them
 _Adapter = dict[str, NDArray[np.float32]]  # by the name of the graph's input
 
@@ -274,6 +275,11 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], int]:
         return model["decoder"], int(model["context_length"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LoadFailed(f"genai_config.json cannot be read: {error!r}") from error
+
+
+def start_runtime(threads: int) -> None:
+    """Load the smallest of graphs and forget it: what the library then keeps is its own memory, and no model's."""
+    _open_session(_SMALLEST, threads)
 
 
 def _open_session(graph: Path, threads: int) -> ort.InferenceSession:

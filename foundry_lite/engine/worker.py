@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+from foundry_lite import devices
 from foundry_lite.engine import messages, reproducible
 from foundry_lite.engine.gathering import Gathering
 from foundry_lite.engine.messages import (
@@ -32,6 +33,7 @@ from foundry_lite.engine.messages import (
     Reply,
     UnloadAdapter,
 )
+from foundry_lite.engine.ort_runner import start_runtime
 from foundry_lite.engine.preparing import Limits, Preparer
 from foundry_lite.engine.runner import Runner
 from foundry_lite.engine.runners import open_runner, runner_name
@@ -60,6 +62,8 @@ class Worker:
     """The two loops, and the queue between them."""
 
     def __init__(self, load: Load, inbox: BinaryIO, outbox: Outbox) -> None:
+        start_runtime(load.threads)
+        runtime_bytes = devices.resident_memory_bytes(os.getpid())
         folder = Path(load.folder)
         self._inbox = inbox
         self._outbox = outbox
@@ -85,7 +89,8 @@ class Worker:
         self._count = threading.Lock()
         self._leaving: set[str] = set()  # adapters to forget once no turn uses them
         kv_bytes = min(kv_tokens, runner.slots * context_length) * runner.kv_bytes_per_token
-        outbox.send(Loaded(context_length, runner.vocabulary, kv_bytes, runner_name(runner), load.provider))
+        name, provider = runner_name(runner), load.provider
+        outbox.send(Loaded(context_length, runner.vocabulary, kv_bytes, name, provider, runtime_bytes))
 
     def run(self) -> None:
         """Serve until the process is ended by the intake."""
