@@ -43,7 +43,9 @@ def main() -> None:
     """Build, describe, publish."""
     cases.main()
     folder = HERE.relative_to(ROOT)
-    order = Order(NAME, str(folder / "model"), (recipe_for(Precision.INT4),), eval=str(folder / "cases.jsonl"))
+    order = Order(
+        NAME, str(folder / "model"), (recipe_for(Precision.INT4),), eval=str(folder / "cases.jsonl"), replaces=True
+    )
     with tempfile.TemporaryDirectory() as scratch:
         site = open_site(Settings(home=Path(scratch)))
         outcome = asyncio.run(build(order, site, lambda step: print(step)))
