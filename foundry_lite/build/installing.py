@@ -54,7 +54,6 @@ def stage(
     order: Order, found: Found, source: Source, exported: Result, chosen: Sequence[Trial], report: Report, store: Store
 ) -> Staged:
     """Lay out the chosen candidates with card, report, model card, inputs and manifest. Nothing is visible yet."""
-    _require_same_weights(order, source, store)
     staging = store.begin_staging(order.name)
     try:
         for trial in chosen:
@@ -81,7 +80,7 @@ def stage(
     return Staged(staging, order, tuple(one.variant for one in chosen), store)
 
 
-def _require_same_weights(order: Order, source: Source, store: Store) -> None:
+def require_same_weights(order: Order, source: Source, store: Store) -> None:
     """Refuse to add a variant to a model that was made of other weights."""
     if order.replaces or not store.holds(order.name):
         return

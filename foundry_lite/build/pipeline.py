@@ -20,7 +20,7 @@ from foundry_lite.build.cards import record_source
 from foundry_lite.build.checkin import fingerprint, require_memory, require_room
 from foundry_lite.build.evaluation import Case, read_cases
 from foundry_lite.build.gate import judge
-from foundry_lite.build.installing import require_free_name, stage
+from foundry_lite.build.installing import require_free_name, require_same_weights, stage
 from foundry_lite.build.jobs import Job, Jobs, State
 from foundry_lite.build.journal import Journal, RunningStep, Tell
 from foundry_lite.build.lines import Line, line_for
@@ -159,6 +159,7 @@ class _Build:
     async def _fetch(self, found: Found) -> Source:
         with self._journal.step("fetch", f"sha256 of {len(found.files)} files", then=_AFTER["fetch"]) as now:
             source = await asyncio.to_thread(record_source, found, self._order.path)
+            require_same_weights(self._order, source, self._site.store)
             now.detail = f"{len(source.files)} files, {sum(one.size_bytes for one in source.files) / 1e6:.1f} MB"
         return source
 

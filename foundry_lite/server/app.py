@@ -48,6 +48,7 @@ class Daemon:
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """Own the loaded models while the server runs."""
         self._residency = Residency(self._store, self._settings)
+        self.jobs.open()
         try:
             yield
         finally:

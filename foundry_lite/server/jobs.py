@@ -45,6 +45,10 @@ class JobsEndpoint:
         self._processes: set[asyncio.subprocess.Process] = set()
         self._waiters: set[asyncio.Task[None]] = set()
 
+    def open(self) -> None:
+        """Make the token, so that its file is there when the daemon is. Raises `BadSetting`."""
+        admin_token(self._token_path)
+
     async def list(self, request: Request) -> Response:
         self._require_token(request)
         return json_answer({"jobs": await asyncio.to_thread(lambda: list(self._jobs.all()))})
