@@ -54,7 +54,7 @@ class Step(Struct, frozen=True):
     is_kept: bool = False
 
 
-class Job(Struct, frozen=True, omit_defaults=True):
+class Job(Struct, frozen=True):
     """One build. Times are UTC, ISO 8601. ``installed`` are the models that it made."""
 
     id: str
