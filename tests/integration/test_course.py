@@ -85,7 +85,7 @@ def report(decode: float, peak: int) -> dict[str, Any]:
         "decode_tokens_per_s": {"median": decode}, "prefill_tokens_per_s": {"median": 1000.0},
         "system_tokens_per_s": {"median": decode * 3},
     }  # fmt: skip
-    return {"rows": [row, row], "loaded_bytes": peak - 5, "peak_bytes": peak}
+    return {"rows": [row, row], "loaded_bytes": peak - 5, "runtime_bytes": 10, "peak_bytes": peak}
 
 
 def test_a_promise_that_is_missed_is_printed_as_missed() -> None:
@@ -93,6 +93,7 @@ def test_a_promise_that_is_missed_is_printed_as_missed() -> None:
     rows = run.promises(sizes, report(190, 60), report(100, 100), (94, 100, 120), "cpu-int4")
     assert [row[-1] for row in rows] == ["holds", "**missed**", "**missed**", "**missed**"]
     assert "52.0% smaller than fp16" in rows[0][2]
+    assert f"{1 - 45 / 85:.1%} less" in rows[2][2]
     rows = run.promises(sizes, report(200, 50), report(100, 100), (95, 100, 120), "cpu-int8")
     assert [row[-1] for row in rows] == ["**missed**", "holds", "holds", "holds"], "int8 is no int4"
 
