@@ -260,7 +260,6 @@ def test_what_cannot_be_imported_is_refused_with_a_way_out(home: Path, sources: 
         ((x, "--name", "nobody@new"), 3, "no model is called 'nobody'"),
         ((x, "--name", "home-assistant@new"), 5, "--adapters"),
         ((base, "--name", "mine@new"), 5, "adapter_config.json"),
-        ((x, "--name", "new"), 5, "MODEL@ADAPTER"),
     ):
         result = cli(home, "import", *arguments)
         assert result.returncode == code, result.stderr
