@@ -97,7 +97,7 @@ def test_bench_measures_what_it_was_asked_for(home: Path) -> None:
         (("run", "alphabet", "x" * 600), 2, "the prompt has"),
         (("bench", "alphabet", "--prompt-tokens", "9000"), 2, "do not fit"),
         (("bench", "alphabet", "--concurrency", "none"), 2, "is not a list of numbers"),
-        (("import", "/nowhere", "--name", "x"), 5, "is not a folder"),
+        (("import", "/nowhere", "--name", "x"), 5, "does not exist"),
         (("import", "/nowhere", "--name", "x:y"), 2, "names a variant"),
         (("import", "/nowhere", "--name", "x", "--block-size", "33"), 2, "33 is not one of"),
         (("ps", "--port", "1"), 8, "no daemon answers"),
