@@ -2,7 +2,7 @@
 
     python examples/course/teach.py                       # writes adapter/, with training.json beside the weights
 
-Half of each batch is the new skill, half is the first one, so that it is not forgotten. Some minutes on two cores.
+Twelve rows of each batch are the new skill, six the first one, so that it is not forgotten. Minutes on two cores.
 The same machine and versions give the same adapter.
 """
 

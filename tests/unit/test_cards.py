@@ -332,7 +332,22 @@ def test_a_sign_off_without_name_and_mail_is_refused(person: str, home: Path, fo
         ask(home, "mine", "--sign-off", person)
 
 
-def test_the_embedded_model_of_an_earlier_version_has_a_card_too(home: Path) -> None:
-    text = ask(home, "home-assistant")
+def test_the_embedded_model_has_a_card_and_can_be_signed(home: Path) -> None:
+    text = ask(home, "home-assistant", "--sign-off", "Ada Lovelace <ada@example.org>")
     assert front_matter(text)["license"] == "mit"
-    assert "heldout_exact_match.all.int4" in text
+    assert "| cpu-int4" in text
+    assert "verified then: `sha256:" in text
+
+
+def test_an_artifact_of_version_0_1_has_a_card_too(home: Path, folder: Path, facts: Facts) -> None:
+    describe(folder, facts)
+    digest = read_manifest(folder).build_digest
+    for name in ("report.json", "model_card.md", "sbom.cdx.json"):
+        (folder / name).unlink()
+    old = json.loads((folder / "manifest.json").read_bytes())
+    del old["build_digest"]
+    old["files"] = [one for one in old["files"] if (folder / one["path"]).exists()]
+    (folder / "manifest.json").write_text(json.dumps(old))
+    text = ask(home, "mine", "--sign-off", "Ada Lovelace <ada@example.org>")
+    assert "| kl_mean.neutral | 0.02 nats | 900 |" in text
+    assert f"verified then: `sha256:{digest}`" in text, "it follows from the files"
