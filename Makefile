@@ -10,7 +10,7 @@ serve: $(VENV)/serve.installed  ## install what serving needs, and serve
 	@$(BIN)/foundry-lite serve $(ARGS)
 
 test: $(VENV)/dev.installed  ## install everything, and run the whole suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/dev.installed  ## lint, types, layers
 	$(BIN)/ruff check .
