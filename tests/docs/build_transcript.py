@@ -31,7 +31,7 @@ COMMANDS = (
     "import home.Q8_0.gguf --name home-gguf",
     "import home-gptq --name home-gptq",
     "build home --auto --eval cases.jsonl",
-    "tune home --streams 4 --min-quality 0.95",
+    "tune home --streams 4 --min-quality 0.95 --variants cpu-int4-b128,cpu-int4-b128-gptq-mixed,cpu-int8-b128,cpu-fp16",
     "show home --why",
     "jobs ls",
 )
