@@ -10,7 +10,7 @@ import msgspec
 from foundry_lite.build.onnx_header import Weights, read_weights
 from foundry_lite.build.sources.files import check_file, exists, read_json
 from foundry_lite.build.sources.found import Exporter, Found, Kind, Options
-from foundry_lite.build.sources.hf_folder import text_files
+from foundry_lite.build.sources.hf_folder import sampling_of, text_files
 from foundry_lite.build.sources.text_checks import PLAIN_TEMPLATE_NOTE, check_template, check_vocabulary
 from foundry_lite.catalog.card import Defaults
 from foundry_lite.catalog.recipe import Provider, Recipe
@@ -133,23 +133,7 @@ def _recipe(weights: Weights, decoder: dict[str, Any]) -> Recipe | None:
 
 def _defaults(config: dict[str, Any]) -> Defaults:
     search = config.get("search")
-    if not isinstance(search, dict):
-        return Defaults()
-    if search.get("do_sample") is False:
-        return Defaults(temperature=0.0)
-    plain = Defaults()
-    temperature: Any = search.get("temperature")
-    top_p: Any = search.get("top_p")
-    top_k: Any = search.get("top_k")
-    return Defaults(
-        temperature=float(temperature) if _is_within(temperature, 2) else plain.temperature,
-        top_p=float(top_p) if top_p and _is_within(top_p, 1) else plain.top_p,
-        top_k=top_k if isinstance(top_k, int) and top_k >= 0 else plain.top_k,
-    )
-
-
-def _is_within(value: Any, most: float) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= most
+    return sampling_of(search) if isinstance(search, dict) else Defaults()
 
 
 def _architecture(folder: Path) -> str:

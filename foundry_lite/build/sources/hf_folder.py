@@ -132,11 +132,12 @@ def read_architecture(config: dict[str, Any]) -> str:
 
 
 def _defaults(folder: Path) -> Defaults:
-    """Read the model's own sampling; greedy where it says ``do_sample: false`` outright."""
     path = folder / "generation_config.json"
-    if not exists(path):
-        return Defaults()
-    own = read_json(path)
+    return sampling_of(read_json(path)) if exists(path) else Defaults()
+
+
+def sampling_of(own: dict[str, Any]) -> Defaults:
+    """Return the sampling that a configuration names; greedy where it says ``do_sample: false`` outright."""
     if own.get("do_sample") is False:
         return Defaults(temperature=0.0)
     defaults = Defaults()
