@@ -49,7 +49,6 @@ MOST_KL = {
     Precision.INT8: 1.0,
     Precision.INT4: 10.0,
 }
-WORTH_A_WARNING = 0.90
 
 GOLDEN_PROMPTS = (
     "Hello! Who are you?",
