@@ -7,13 +7,19 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 # The clients that the tests run as black boxes get an environment of their own: their dependencies are not ours.
 CLIENTS = $(VENV)-clients
 
-.PHONY: serve test check fix bench-engine clean
+# The emulator of other processors: the one on the PATH, or Debian's, unpacked here and not installed.
+QEMU = $(VENV)-qemu
+
+.PHONY: serve test test-cpus check fix bench-engine clean
 
 serve: $(VENV)/serve.installed  ## install what serving needs, and serve
 	@$(BIN)/foundry-lite serve $(ARGS)
 
-test: $(VENV)/dev.installed $(CLIENTS)/installed $(CLIENTS)/node.tried  ## install everything, and run the whole suite
+test: $(VENV)/dev.installed $(CLIENTS)/installed $(CLIENTS)/node.tried $(QEMU)/tried  ## install everything, and run the whole suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-cpus: $(VENV)/dev.installed $(QEMU)/tried  ## the numbers of small models on emulated processors without VNNI or AVX
+	FOUNDRY_LITE_TEST_CPUS=1 $(BIN)/python -m pytest tests/integration/test_processors.py $(ARGS)
 
 check: $(VENV)/dev.installed  ## lint, types, layers
 	$(BIN)/ruff check .
@@ -50,8 +56,18 @@ $(PEERS)/installed: pyproject.toml constraints.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable ".[bench]"
 	@touch $@
 
+$(QEMU)/tried:
+	@mkdir -p $(QEMU)
+	@if command -v qemu-x86_64 >/dev/null || command -v qemu-x86_64-static >/dev/null; then :; \
+	elif [ "$$(uname -sm)" = "Linux x86_64" ] && command -v apt-get >/dev/null && command -v dpkg >/dev/null; then \
+	  cd $(QEMU) && { apt-get download -qq qemu-user-static 2>/dev/null \
+	    || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq qemu-user-static; }; } \
+	  && dpkg --fsys-tarfile qemu-user-static*.deb | tar x ./usr/bin/qemu-x86_64-static && rm qemu-user-static*.deb \
+	  || echo "make: qemu-user-static could not be fetched; tests of other processors will be skipped"; fi
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(CLIENTS) $(PEERS) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(QEMU) $(CLIENTS) $(PEERS) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import psutil
 
+try:
+    from numpy._core._multiarray_umath import __cpu_features__ as _cpu_features  # asked of the processor, not of a file
+except ImportError:  # numpy does not promise it
+    _cpu_features = {}
+
 if sys.platform != "win32":
     import resource
 
@@ -22,6 +27,7 @@ class Machine:
 
     system: str
     processor: str
+    kernels: str  # the instruction set that matrix kernels run with, such as ``x86-64 avx512-vnni``
     cores: int  # that this process may use
     memory_bytes: int
     python: str
@@ -35,10 +41,48 @@ def probe_machine() -> Machine:
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         processor=_processor(),
+        kernels=find_kernels(),
         cores=usable_cores(),
         memory_bytes=usable_memory(),
         python=platform.python_version(),
     )
+
+
+_LEVELS = {  # the first whose feature is there; names are numpy's
+    "x86-64": {"AVX512VNNI": "avx512-vnni", "AVX512BW": "avx512", "AVX2": "avx2", "SSE42": "sse4.2"},
+    "arm64": {"ASIMDDP": "neon-dotprod", "NEON": "neon"},
+}
+
+
+def find_kernels() -> str:
+    """Return the instruction set of this processor as far as onnxruntime's matrix kernels differ by it."""
+    architecture = {"amd64": "x86-64", "x86_64": "x86-64", "aarch64": "arm64"}.get(platform.machine().lower())
+    levels = _LEVELS.get(architecture or platform.machine().lower(), {})
+    level = next((name for feature, name in levels.items() if _cpu_features.get(feature)), "")
+    if level == "avx2" and _has_avx_vnni():
+        level = "avx-vnni"
+    return f"{architecture or platform.machine()} {level}".strip()
+
+
+def saturates(kernels: str) -> bool:
+    """Return whether such kernels (`find_kernels`) may add two 8-bit products wrongly.
+
+    x86 with AVX2 or AVX512 and without VNNI multiplies unsigned by signed bytes with ``vpmaddubsw``, which adds two
+    neighbouring products in 16 bits and saturates (docs/decisions/0024).
+    """
+    return kernels in ("x86-64 avx2", "x86-64 avx512")
+
+
+def _has_avx_vnni() -> bool:
+    """Return whether the processor has VNNI without AVX512, which numpy does not tell."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\nflags")[2]
+    except OSError:
+        return False
+    known = set(flags.partition("\n")[0].split())
+    return (
+        "avx_vnni" in known and "avx512f" not in known
+    )  # else it is the file of another processor: an emulator's host
 
 
 def usable_cores() -> int:

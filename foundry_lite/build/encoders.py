@@ -24,7 +24,9 @@ from foundry_lite.build.workbench import Workbench
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.encoder import Encoder, read_encoder, write_encoder
 from foundry_lite.catalog.recipe import Algorithm, KvPrecision, Precision, Recipe
-from foundry_lite.catalog.report import Quality
+from foundry_lite.catalog.report import FINGERPRINT, Quality
+from foundry_lite.devices import find_kernels
+from foundry_lite.engine.fingerprint import EncoderFingerprint, record_encoder
 from foundry_lite.errors import BuildFailed, CheckFailed
 from foundry_lite.store.manifest import Check
 
@@ -125,8 +127,8 @@ async def ask(found: Found, prepared: Path, target: Path, bench: Workbench) -> N
     await bench.run(module, prepared, job, target / _SOURCE, toolchain=GENAI)
 
 
-async def check(built: Path, asked: Path, bench: Workbench) -> Quality:
-    """Compare a variant with what `ask` recorded in the folder ``asked``.
+async def check(built: Path, asked: Path, target: Path, bench: Workbench) -> Quality:
+    """Compare a variant with what `ask` recorded in the folder ``asked``; write its fingerprint into ``target``.
 
     Raises `CheckFailed` when its tokenizer is not the source's, or a result is no number.
     """
@@ -135,7 +137,16 @@ async def check(built: Path, asked: Path, bench: Workbench) -> Quality:
     job, ours = bench.scratch / "texts.json", bench.scratch / "ours.npz"
     job.write_text(json.dumps({"texts": texts}), encoding="utf-8")
     await bench.run("foundry_lite.build.tools.run_encoder", built, job, ours, toolchain=OWN)
-    return Quality(similarity=compare(asked / _SOURCE, ours, texts, encoder))
+    similarity = compare(asked / _SOURCE, ours, texts, encoder)
+    (target / FINGERPRINT).write_bytes(msgspec.json.encode(_fingerprint(ours, similarity)))
+    return Quality(similarity=similarity)
+
+
+def _fingerprint(ours: Path, similarity: float) -> EncoderFingerprint:
+    with np.load(ours) as made:
+        results = made["results"]
+        texts = [(made[f"ids_{at}"].tolist(), made[f"kinds_{at}"].tolist()) for at in range(len(results))]
+    return record_encoder(texts, results, max(0.0, 1 - similarity), find_kernels())
 
 
 def check_similarity(quality: Quality, recipe: Recipe) -> tuple[Check, ...]:

@@ -15,7 +15,7 @@ from foundry_lite.build.steps import Result
 from foundry_lite.build.trial import Trial, size_of
 from foundry_lite.build.workbench import link_tree
 from foundry_lite.catalog.reference import ModelRef
-from foundry_lite.catalog.report import Report
+from foundry_lite.catalog.report import FINGERPRINT, Report
 from foundry_lite.store.manifest import Manifest, Source, read_manifest
 from foundry_lite.store.store import Artifact, Store, name_taken
 
@@ -61,6 +61,8 @@ def stage(
             folder = staging / trial.variant
             folder.mkdir()
             link_tree(trial.built.folder, folder)
+            if trial.fingerprint is not None:
+                shutil.copyfile(trial.fingerprint, folder / FINGERPRINT)
             facts = Facts(
                 order=order,
                 found=found,

@@ -33,8 +33,9 @@ class Line(Protocol):
     async def derive(self, exported: Path, prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None: ...
 
     async def assess(
-        self, built: Path, prepared: Path, recipe: Recipe, asked: Path, cases: tuple[Case, ...], bench: Workbench
-    ) -> Quality: ...
+        self, built: Path, recipe: Recipe, asked: Path, cases: tuple[Case, ...], target: Path, bench: Workbench
+    ) -> Quality:
+        """Measure what a variant loses, and write its fingerprint into ``target``."""
 
     def check(self, found: Quality, recipe: Recipe) -> tuple[Check, ...]:
         """Return what is recorded of a sound variant. Raises `CheckFailed`."""
@@ -64,9 +65,9 @@ class Decoders:
             await variants.derive(exported, prepared, target, recipe, bench)
 
     async def assess(
-        self, built: Path, _prepared: Path, recipe: Recipe, asked: Path, cases: tuple[Case, ...], bench: Workbench
+        self, built: Path, recipe: Recipe, asked: Path, cases: tuple[Case, ...], target: Path, bench: Workbench
     ) -> Quality:
-        return await quality.assess(built, recipe, asked if self._has_source else None, cases, bench)
+        return await quality.assess(built, recipe, asked if self._has_source else None, cases, target, bench)
 
     def check(self, found: Quality, recipe: Recipe) -> tuple[Check, ...]:
         return quality.check_fidelity(found, recipe)
@@ -88,9 +89,9 @@ class Encoders:
         await encoders.derive(exported, target, recipe, bench)
 
     async def assess(
-        self, built: Path, _prepared: Path, _recipe: Recipe, asked: Path, _cases: tuple[Case, ...], bench: Workbench
+        self, built: Path, _recipe: Recipe, asked: Path, _cases: tuple[Case, ...], target: Path, bench: Workbench
     ) -> Quality:
-        return await encoders.check(built, asked, bench)
+        return await encoders.check(built, asked, target, bench)
 
     def check(self, found: Quality, recipe: Recipe) -> tuple[Check, ...]:
         return encoders.check_similarity(found, recipe)

@@ -15,16 +15,11 @@ from numpy.typing import NDArray
 
 from foundry_lite.build.reference_file import Passage
 from foundry_lite.catalog.report import TextLoss
+from foundry_lite.engine.divergence import divergences, normalizer
 from foundry_lite.engine.runner import Logits, Runner
 from foundry_lite.errors import CheckFailed
 
-# A faster way to compute the same model may lose this much more than the slower one, on average: the second figure is
-# in nats, and half a percent of the perplexity on the source's own text.
-TOLERATED_RATIO = 1.5
-TOLERATED_MORE = 0.005
-
 _CHUNK = 128  # tokens of a prompt that are computed at once, as the engine's scheduler does
-_NOTHING = 1e-6  # of the mass: what float32 logarithms of a whole vocabulary may be off
 _STEEPEST = 700.0  # nats: a float64 holds no exponential of much more
 
 
@@ -79,25 +74,6 @@ def score(
     )
 
 
-def is_tolerable(faster: float | None, slower: float | None) -> bool:
-    """Say of two mean divergences whether the faster way loses so little more that its speed is worth it."""
-    return faster is not None and slower is not None and faster <= TOLERATED_RATIO * slower + TOLERATED_MORE
-
-
-def divergences(logits: Logits, ids: NDArray[np.int64], logprobs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the Kullback-Leibler divergence, in nats, of each row of ``logits (rows, vocabulary)`` from the source.
-
-    Of the source only the likeliest tokens are known, ``(rows, kept)``; what is left of the mass counts as one token
-    on both sides. This never exceeds the divergence over the whole vocabulary.
-    """
-    ours = np.take_along_axis(logits, ids, 1) - _normalizer(logits)[:, None]
-    theirs = logprobs.astype(np.float64)
-    known = (np.exp(theirs) * (theirs - ours)).sum(1)
-    rest, our_rest = 1 - np.exp(theirs).sum(1), 1 - np.exp(ours).sum(1)
-    tail = np.maximum(rest, _NOTHING) * np.log(np.maximum(rest, _NOTHING) / np.maximum(our_rest, _NOTHING))
-    return np.asarray(known + np.where(rest < _NOTHING, 0.0, tail))
-
-
 @dataclass(slots=True)
 class _Row:
     """One passage as it runs; positions from ``start`` on count."""
@@ -146,7 +122,7 @@ def _prefill(runner: Runner, slot: int, tokens: list[int]) -> Logits:
 def _note(rows: Sequence[_Row], logits: Logits, positions: Sequence[int]) -> None:
     """Compare the logits of one position of each row."""
     follow = np.array([row.passage.tokens[at + 1] for row, at in zip(rows, positions, strict=True)])
-    losses = _normalizer(logits) - logits[np.arange(len(rows)), follow]
+    losses = normalizer(logits) - logits[np.arange(len(rows)), follow]
     places = [at - row.passage.first for row, at in zip(rows, positions, strict=True)]
     best = logits.argmax(1)
     for index, row in enumerate(rows):
@@ -159,12 +135,6 @@ def _note(rows: Sequence[_Row], logits: Logits, positions: Sequence[int]) -> Non
     for index, row in enumerate(rows):
         row.hits.append(bool(best[index] == ids[index, 0]))
         row.divergences.append(float(found[index]))
-
-
-def _normalizer(logits: Logits) -> NDArray[np.float64]:
-    """Return the logarithm of the sum of exponentials of each row."""
-    top = logits.max(1)
-    return np.asarray(top + np.log(np.exp(logits - top[:, None]).sum(1, dtype=np.float64)))
 
 
 def _perplexity(losses: NDArray[np.float64]) -> float:

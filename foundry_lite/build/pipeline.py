@@ -35,7 +35,7 @@ from foundry_lite.build.walk import explain, walk
 from foundry_lite.build.workbench import Workbench
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import Precision, Recipe
-from foundry_lite.catalog.report import Measured, Quality, Report
+from foundry_lite.catalog.report import FINGERPRINT, Measured, Quality, Report
 from foundry_lite.devices import probe_machine
 from foundry_lite.errors import FoundryError, StorageFull
 from foundry_lite.settings import Settings
@@ -195,10 +195,10 @@ class _Build:
         if not variants.is_run_here(recipe):
             return Trial(recipe, built, Quality())
         with self._journal.step("check", recipe.variant, then=_AFTER["check"]) as now:
-            found = await self._assess(now, recipe, line, prepared, built, asked)
+            found, fingerprint = await self._assess(now, recipe, line, built, asked)
             checks = line.check(found, recipe)
             now.detail = f"{recipe.variant}: {summary(found)}"
-        return Trial(recipe, built, found, judge(found, self._order.gate), checks)
+        return Trial(recipe, built, found, judge(found, self._order.gate), checks, fingerprint=fingerprint)
 
     async def _derive(self, recipe: Recipe, line: Line, prepared: Result, exported: Result) -> Result:
         with self._journal.step("quantize", recipe.variant, then=_AFTER["quantize"]) as now:
@@ -210,14 +210,16 @@ class _Build:
             return await self._run(now, "quantize", inputs, make)
 
     async def _assess(
-        self, now: RunningStep, recipe: Recipe, line: Line, prepared: Result, built: Result, asked: Result
-    ) -> Quality:
+        self, now: RunningStep, recipe: Recipe, line: Line, built: Result, asked: Result
+    ) -> tuple[Quality, Path | None]:
         async def make(out: Path, bench: Workbench) -> None:
-            found = await line.assess(built.folder, prepared.folder, recipe, asked.folder, self._cases, bench)
+            found = await line.assess(built.folder, recipe, asked.folder, self._cases, out, bench)
             (out / _QUALITY).write_bytes(msgspec.json.encode(found))
 
         done = await self._run(now, "check", {"built": built.key, "asked": asked.key}, make)
-        return msgspec.json.decode((done.folder / _QUALITY).read_bytes(), type=Quality)
+        fingerprint = done.folder / FINGERPRINT
+        found = msgspec.json.decode((done.folder / _QUALITY).read_bytes(), type=Quality)
+        return found, fingerprint if fingerprint.is_file() else None
 
     async def _measure(self, found: Found, exported: Result, chosen: list[Trial]) -> Measured | None:
         """Measure what was chosen, and return what the float32 graph costs, where it is not among that."""

@@ -13,7 +13,6 @@ import msgspec
 
 from foundry_lite.build.answering import read_answer
 from foundry_lite.build.evaluation import Case, Comparison
-from foundry_lite.build.losses import is_tolerable as is_tolerable_loss
 from foundry_lite.build.reference_file import Enquiry, Question, as_question, call_turn, read_reference
 from foundry_lite.build.scoring import Result, Task, count_passed
 from foundry_lite.build.sources.found import Found
@@ -21,7 +20,8 @@ from foundry_lite.build.templates_check import as_questions
 from foundry_lite.build.toolchains import GENAI
 from foundry_lite.build.workbench import Workbench
 from foundry_lite.catalog.recipe import Precision, Recipe
-from foundry_lite.catalog.report import Quality, TextLoss
+from foundry_lite.catalog.report import FINGERPRINT, Quality, TextLoss
+from foundry_lite.engine.divergence import is_tolerable as is_tolerable_loss
 from foundry_lite.engine.text import TextModel
 from foundry_lite.errors import BuildFailed, CheckFailed
 from foundry_lite.generation import Chat, Message, Role
@@ -89,9 +89,11 @@ async def ask_source(found: Found, prepared: Path, target: Path, cases: tuple[Ca
 
 
 async def assess(
-    built: Path, recipe: Recipe, reference: Path | None, cases: tuple[Case, ...], bench: Workbench
+    built: Path, recipe: Recipe, reference: Path | None, cases: tuple[Case, ...], target: Path, bench: Workbench
 ) -> Quality:
     """Measure one built model, in a process of its own; ``reference`` is what `ask_source` has written.
+
+    The folder ``target`` gets the fingerprint of what it computes here.
 
     Raises `CheckFailed` when it reads or writes prompts otherwise than its source, or is no model any more, and
     `BuildFailed` when it cannot be run.
@@ -105,6 +107,7 @@ async def assess(
         cases=cases,
         goldens=GOLDEN_PROMPTS,
         golden_tokens=_GOLDEN_TOKENS,
+        fingerprint=str(target / FINGERPRINT),
     )
     order, out = bench.scratch / "scoring.json", bench.scratch / "scored.json"
     order.write_bytes(msgspec.json.encode(task))

@@ -2,7 +2,8 @@
 
 *Blocks*: each ``block`` weights of a column along the inputs share a scale (``MatMulNBits``); the arithmetic of
 `quantize_blocks` is that of onnxruntime's own quantizer, so the bytes are those that its tools write. *Columns*:
-8 bits, one scale for each output (``MatMulIntegerToFloat``). A weight is ``(inputs, outputs)``, as ``MatMul`` has it.
+8 bits, one scale for each output (``MatMulIntegerToFloat``), small enough for processors whose kernels add two products
+in 16 bits (docs/decisions/0024). A weight is ``(inputs, outputs)``, as ``MatMul`` has it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime.capi._pybind_state import quantize_matmul_4bits, quantize_matmul_8bits
 
-_LARGEST = 127  # of a signed 8-bit number, so that negative and positive weights have the same steps
+_LARGEST_PAIR = 127  # rounding adds at most 1, and 255 * 128 is the last such product below 2 ** 15
 _TINY = np.float32(1e-12)  # instead of a scale of zero, for columns without a weight
 
 
@@ -59,8 +60,17 @@ def restore(blocks: Blocks, bits: int) -> NDArray[np.float32]:
 
 
 def quantize_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return the weight in 8 bits, of the same shape, and the scale of each output."""
-    scales = np.maximum(np.maximum(weight.max(0), -weight.min(0)) / np.float32(_LARGEST), _TINY)
+    """Return the weight as signed 8-bit integers, of the same shape, and the scale of each output.
+
+    Without VNNI, x86 multiplies unsigned activations by these with ``vpmaddubsw``: the products of the inputs ``2i``
+    and ``2i + 1`` are added in 16 bits and saturate. So the magnitudes of two such neighbours add up to at most 128,
+    which no pair of activations of up to 255 can overflow: the result is exact on every processor.
+    """
+    magnitude = np.abs(weight)
+    pairs = magnitude[0 : len(weight) // 2 * 2 : 2] + magnitude[1::2]
+    alone = magnitude[-1] if len(weight) % 2 else np.zeros(weight.shape[1], np.float32)  # it has no neighbour
+    largest = np.maximum(alone, pairs.max(0, initial=0))
+    scales = np.maximum(largest / np.float32(_LARGEST_PAIR), _TINY).astype(np.float32)
     return np.rint(weight / scales).astype(np.int8), scales
 
 

@@ -23,7 +23,9 @@ from foundry_lite.build.reference_file import Passage, Reference, Rendered, read
 from foundry_lite.build.templates_check import CONVERSATIONS, check_templates, check_tokenizer
 from foundry_lite.catalog.recipe import Recipe
 from foundry_lite.catalog.report import Golden, Quality, TaskScore, TextLoss
-from foundry_lite.devices import usable_cores
+from foundry_lite.devices import find_kernels, usable_cores
+from foundry_lite.engine import fingerprint
+from foundry_lite.engine.divergence import is_tolerable
 from foundry_lite.engine.runner import Runner
 from foundry_lite.engine.runners import open_runner
 from foundry_lite.engine.text import TextModel
@@ -46,6 +48,7 @@ class Task(Struct, frozen=True):
     cases: tuple[Case, ...]
     goldens: tuple[str, ...]
     golden_tokens: int
+    fingerprint: str = ""  # the file that it is written to
 
 
 class Result(Struct, frozen=True):
@@ -83,8 +86,14 @@ class _Scoring:
         runner = open_runner(self._folder, threads=usable_cores(), slots=max(_ROWS, 2 * MOST), context_length=_CONTEXT)
         neutral_loss = self._score_neutral(runner, neutral)
         own_loss = losses.score(runner, own, rows=_rows(runner)).summary(has_source=True) if own else None
+        self._record_fingerprint(runner, neutral, neutral_loss.kl_mean)
         task, goldens = self._answer(Answerer(self._folder, runner, self._text))
         return Quality(neutral=neutral_loss, own=own_loss, task=task, goldens=goldens)
+
+    def _record_fingerprint(self, runner: Runner, passages: Sequence[Passage], loss: float | None) -> None:
+        found = fingerprint.record(runner, [one.tokens for one in passages], loss, find_kernels())
+        if found is not None and self._task.fingerprint:
+            Path(self._task.fingerprint).write_bytes(msgspec.json.encode(found))
 
     def _passages(self) -> tuple[Sequence[Passage], Sequence[Passage]]:
         if self._reference is None:
@@ -121,7 +130,7 @@ class _Scoring:
         scores = losses.score(runner, passages, skips_half=True, rows=rows)
         without = losses.score(runner, passages, skips_half=True, prefills=False, rows=rows)
         faster, slower = (one.summary(has_source=has_source) for one in (scores, without))
-        if has_source and not losses.is_tolerable(faster.kl_mean, slower.kl_mean):
+        if has_source and not is_tolerable(faster.kl_mean, slower.kl_mean):
             raise CheckFailed(
                 f"with prompts computed in 8 bits the model loses too much: {faster.kl_mean:.4f} nats on average, "
                 f"without them {slower.kl_mean:.4f}",

@@ -21,6 +21,7 @@ class Trial:
     verdict: Verdict = Verdict()
     checks: tuple[Check, ...] = ()
     measured: tuple[Measured, ...] = ()
+    fingerprint: Path | None = None  # a file, once it was run here
 
     @property
     def variant(self) -> str:

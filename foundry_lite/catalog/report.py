@@ -6,6 +6,8 @@ from msgspec import Struct
 
 from foundry_lite.catalog.recipe import Recipe
 
+FINGERPRINT = "fingerprint.json"  # beside the model: `engine.fingerprint`
+
 
 class TextLoss(Struct, frozen=True, omit_defaults=True):
     """One set of texts, predicted token by token. Divergences are Kullback-Leibler's from the source, in nats.

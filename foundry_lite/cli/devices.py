@@ -27,18 +27,31 @@ def devices(
     output = Output(as_json=as_json)
     with output.status("trying execution providers, each in a process of its own"):
         findings = providers.scan(timeout)
+    here = machine.probe_machine()
     found = {one.name for one in findings}
     absent = {str(one): names.package for one, names in NAMES.items() if str(one) not in found and _may_be_here(one)}
     if as_json:
-        output.json({"machine": machine.probe_machine().as_dict(), "providers": findings, "packages": absent})
+        output.json(
+            {
+                "machine": here.as_dict(),
+                "saturates": machine.saturates(here.kernels),
+                "providers": findings,
+                "packages": absent,
+            }
+        )
         return
     rows = [row for one in findings for row in _rows(one)]
     output.table(("provider", "from", "type", "vendor", "device", "usable", "why not"), rows)
-    here = machine.probe_machine()
     output.line()
     output.line(f"machine  {here.processor}, {here.cores} cores, {here.memory_bytes / 1e9:.1f} GB, {here.system}")
+    output.line(f"kernels  {_arithmetic(here.kernels)}")
     for name, package in absent.items():
         output.talk(f"absent: {name} (pip install {package}, where there is such a device)")
+
+
+def _arithmetic(kernels: str) -> str:
+    """Return which matrix kernels onnxruntime runs here, and whether they add 8-bit products in 16 bits."""
+    return f"{kernels}, sums of 8-bit products saturate" if machine.saturates(kernels) else kernels
 
 
 def _may_be_here(provider: Provider) -> bool:

@@ -10,6 +10,7 @@ from foundry_lite.catalog.reference import ModelRef, parse_reference
 from foundry_lite.cli.options import JsonOption, ModelArgument
 from foundry_lite.cli.output import Output, megabytes
 from foundry_lite.cli.tuning import document, print_choice
+from foundry_lite.devices import find_kernels
 from foundry_lite.settings import read_settings
 from foundry_lite.store.adapters import Adapter
 from foundry_lite.store.manifest import verify_digests
@@ -73,23 +74,43 @@ def show(
     if as_json:
         own = {} if adapter is None else {"adapter": _adapter_entry(adapter, store)}
         output.json(
-            {**_entry(artifact), **own, "card": artifact.card(), "manifest": artifact.manifest, "verified": verify}
+            {
+                **_entry(artifact),
+                **own,
+                "card": artifact.card(),
+                "manifest": artifact.manifest,
+                "verified": verify,
+                "processor": _processor(artifact, store),
+            }
         )
         return
-    _print(artifact, output)
+    _print(artifact, store, output)
     if verify:
         output.talk(f"all {len(artifact.manifest.files)} files are as the manifest says")
 
 
-def _print(artifact: Artifact, output: Output) -> None:
+def _print(artifact: Artifact, store: Store, output: Output) -> None:
     if artifact.adapter is not None:
         _print_adapter(artifact.adapter, output)
     for name, value in _facts(artifact):
         output.line(f"{name:<14}{value}")
+    if words := _processor(artifact, store):
+        output.line(f"{'processor':<14}{words}")
     for one in artifact.card().evidence:
         value = f"{one.value:.2%}" if one.unit == "share" else f"{one.value:g} {one.unit}"
         samples = f" of {one.samples}" if one.samples else ""
         output.line(f"{'measured':<14}{one.metric} {value}{samples}  ({one.date}: {one.command})")
+
+
+def _processor(artifact: Artifact, store: Store) -> str:
+    """Return how this processor compares with the one that the model was measured on; empty where they are alike."""
+    measured, here = artifact.kernels(), find_kernels()
+    if measured in ("", here):
+        return ""
+    found = store.processor_notes.find(artifact)
+    if found is not None:
+        return f"{found.note}  ({found.date[:10]})"
+    return f"measured with {measured}; this machine has {here}: what it computes is compared when it is loaded"
 
 
 def _show_why(artifact: Artifact, store: Store, output: Output) -> None:

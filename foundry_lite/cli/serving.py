@@ -67,6 +67,8 @@ def ps(host: HostOption = None, port: PortOption = None, as_json: JsonOption = F
     for one in models:
         if one["fallback_reason"]:
             output.talk(f"{one['model']} runs on the CPU: {one['fallback_reason']}")
+        if one.get("processor_note"):
+            output.talk(f"{one['model']}: {one['processor_note']}")
 
 
 def _addressed(host: str | None, port: int | None, provider: Provider | None = None) -> Settings:

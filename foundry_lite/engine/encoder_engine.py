@@ -66,6 +66,7 @@ class EncoderEngine(WorkerFace):
         self.context_length = 0  # tokens of a text
         self.vocabulary = 0
         self.dimensions = 0
+        self.processor_note = ""
 
     async def start(self, folder: Path, threads: int) -> None:
         """Start the worker, and wait until it has loaded the model. Raises `LoadFailed`; the worker is gone then."""
@@ -126,7 +127,7 @@ class EncoderEngine(WorkerFace):
                 self._refuse(failure.turn, failure.error())
             case EncoderLoaded() as loaded:
                 self.context_length, self.vocabulary = loaded.context_length, loaded.vocabulary
-                self.dimensions = loaded.dimensions
+                self.dimensions, self.processor_note = loaded.dimensions, loaded.processor_note
                 self._loaded.set_result(None)
 
     def _refuse(self, number: int | None, error: FoundryError) -> None:

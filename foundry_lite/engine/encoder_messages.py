@@ -56,6 +56,7 @@ class EncoderLoaded(Struct, frozen=True, tag=True):
     context_length: int
     vocabulary: int
     dimensions: int
+    processor_note: str = ""
 
 
 class Done(Struct, frozen=True, tag=True):

@@ -59,6 +59,7 @@ class Engine(WorkerFace):
         self.runtime_bytes: int | None = None  # the worker's memory before it loaded the model
         self.runner = ""
         self.provider = Provider.CPU  # the execution provider that computes
+        self.processor_note = ""  # what differs from the processor that the figures were measured on
         self.fallback_reason: str | None = None  # why it is not the one that was asked for
 
     async def start(self, folder: Path, options: EngineOptions) -> None:
@@ -167,7 +168,7 @@ class Engine(WorkerFace):
             case Loaded():
                 self.context_length, self.vocabulary = reply.context_length, reply.vocabulary
                 self.kv_bytes, self.runner, self.provider = reply.kv_bytes, reply.runner, reply.provider
-                self.runtime_bytes = reply.runtime_bytes
+                self.runtime_bytes, self.processor_note = reply.runtime_bytes, reply.processor_note
                 self._loaded.set_result(reply)
 
     def _refuse(self, number: int | None, error: FoundryError) -> None:

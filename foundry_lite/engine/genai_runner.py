@@ -62,6 +62,7 @@ class GenaiRunner:
 
     can_copy = False
     can_verify = False
+    uses_companion = False
 
     def __init__(
         self, folder: Path, *, threads: int, slots: int, context_length: int, provider: Provider = Provider.CPU
@@ -119,6 +120,9 @@ class GenaiRunner:
                 state.generator.rewind_to(length)
             except RuntimeError:  # its state has no way back, or what it would need has been overwritten
                 state.generator = None
+
+    def drop_companion(self) -> None:
+        """Do nothing: there is one graph."""
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Not possible, as a generator's keys and values are its own; see `can_copy`."""

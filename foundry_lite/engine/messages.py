@@ -84,7 +84,8 @@ class Loaded(Struct, frozen=True, tag=True):
     """The model is ready. ``kv_bytes`` is the most that keys and values will take.
 
     ``runtime_bytes`` is the resident memory of the process before it loaded the model: Python, and the libraries once
-    they have run something.
+    they have run something. ``processor_note`` compares this processor with the one that the model was measured on,
+    where their kernels differ.
     """
 
     context_length: int
@@ -93,6 +94,7 @@ class Loaded(Struct, frozen=True, tag=True):
     runner: str
     provider: Provider = Provider.CPU
     runtime_bytes: int | None = None
+    processor_note: str = ""
 
 
 class AdapterReady(Struct, frozen=True, tag=True):

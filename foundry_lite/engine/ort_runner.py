@@ -49,8 +49,8 @@ class OrtRunner:
         past = [name for i in range(layers) for name in _names(decoder["inputs"], "past", i)]
         present = [name for i in range(layers) for name in _names(decoder["outputs"], "present", i)]
         self._graph = _Graph(folder / decoder["filename"], threads, past, present)
-        has_companion = (folder / COMPANION).is_file()
-        self._prompts = _Graph(folder / COMPANION, threads, past, present) if has_companion else self._graph
+        self.uses_companion = (folder / COMPANION).is_file()
+        self._prompts = _Graph(folder / COMPANION, threads, past, present) if self.uses_companion else self._graph
         self.slots = slots
         self.context_length = min(context_length, own_context)
         self.vocabulary = self._graph.vocabulary
@@ -78,11 +78,16 @@ class OrtRunner:
     def prefill(self, slot: int, tokens: Sequence[int]) -> Logits:
         """Append ``tokens``; see `Runner.prefill`."""
         adapter = self._adapter(slot) or {}
-        graph = self._prompts if adapter.keys() <= self._prompts.optional.keys() else self._graph
+        fits = self.uses_companion and adapter.keys() <= self._prompts.optional.keys()
+        graph = self._prompts if fits else self._graph
         logits = np.empty((1, 1 if graph.is_pruned else len(tokens), self.vocabulary), np.float32)
         self._append(graph, slot, tokens, logits)
         last: Logits = logits[0, -1]
         return last
+
+    def drop_companion(self) -> None:
+        """Compute prompts by the graph that decodes; see `Runner.drop_companion`."""
+        self.uses_companion, self._prompts = False, self._graph
 
     def verify(self, slot: int, tokens: Sequence[int]) -> Logits:
         """Append ``tokens``; return the logits after each of them; see `Runner.verify`."""

@@ -29,6 +29,7 @@ class Runner(Protocol):
     can_rewind: bool  # whether `keep` works for any length; if not, only for 0 and for all that there is
     can_extend: bool  # whether several tokens can follow others at no more cost than alone
     can_verify: bool  # whether `verify` works
+    uses_companion: bool  # whether prompts are computed by a graph of their own, faster and a little less exact
 
     def prefill(self, slot: int, tokens: Sequence[int]) -> Logits:
         """Append ``tokens`` to the slot; return the logits ``(vocabulary,)`` after the last of them."""
@@ -44,6 +45,9 @@ class Runner(Protocol):
 
     def keep(self, slot: int, length: int) -> None:
         """Forget what lies beyond ``length`` tokens, and give its memory back."""
+
+    def drop_companion(self) -> None:
+        """Compute prompts by the graph that decodes from now on, and give the memory of their own graph back."""
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Make ``target`` hold the first ``length`` tokens of ``source``, and its adapter."""

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from foundry_lite import devices
-from foundry_lite.engine import messages, reproducible
+from foundry_lite.catalog.recipe import Provider
+from foundry_lite.engine import fingerprint, messages, reproducible
 from foundry_lite.engine.gathering import Gathering
 from foundry_lite.engine.messages import (
     AdapterReady,
@@ -67,6 +68,8 @@ class Worker:
             provider=load.provider,
         )
         self._runner = runner
+        is_cpu = load.provider is Provider.CPU  # others are compared with the CPU (`agreement`)
+        note = fingerprint.settle(runner, folder, devices.find_kernels()) if is_cpu else ""
         kv_tokens = _kv_tokens(runner, load.kv_bytes)
         text = TextModel(folder)
         self._capacity = load.slots + load.queue
@@ -81,7 +84,7 @@ class Worker:
         self._leaving: set[str] = set()  # adapters to forget once no turn uses them
         kv_bytes = min(kv_tokens, runner.slots * context_length) * runner.kv_bytes_per_token
         name, provider = runner_name(runner), load.provider
-        outbox.send(Loaded(context_length, runner.vocabulary, kv_bytes, name, provider, runtime_bytes))
+        outbox.send(Loaded(context_length, runner.vocabulary, kv_bytes, name, provider, runtime_bytes, note))
 
     def run(self) -> None:
         """Serve until the process is ended by the intake."""

@@ -84,6 +84,7 @@ class LoadedModel(Struct, frozen=True):
     runner: str | None = None
     provider: str | None = None
     fallback_reason: str | None = None
+    processor_note: str | None = None  # how this processor compares with the one that its figures come from, if another
     requests: int = 0
     adapters: list[str] = []
     idle_seconds: float = 0.0

@@ -67,6 +67,7 @@ class _Handlers:
             runner=engine.runner,
             provider=engine.provider,
             fallback_reason=engine.fallback_reason,
+            processor_note=engine.processor_note or None,
             requests=engine.open_requests,
             adapters=[identity.rpartition("-")[0] for identity in engine.adapters],
             idle_seconds=round(idle, 1),

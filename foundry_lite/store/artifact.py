@@ -6,11 +6,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
+from msgspec import Struct
+
 from foundry_lite.catalog.card import Card, read_card
 from foundry_lite.catalog.reference import ModelRef
+from foundry_lite.catalog.report import FINGERPRINT
 from foundry_lite.store.adapters import Adapter
 from foundry_lite.store.choices import Chosen
 from foundry_lite.store.manifest import Manifest
+
+
+class _Kernels(Struct):
+    """The one field of a fingerprint that can be read without the engine."""
+
+    kernels: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,13 @@ class Artifact:
 
     def card(self) -> Card:
         return read_card(self.folder / "card.toml")
+
+    def kernels(self) -> str:
+        """Return the kernels (`devices.find_kernels`) that the quality was measured with; empty where nothing tells."""
+        try:
+            return msgspec.json.decode((self.folder / FINGERPRINT).read_bytes(), type=_Kernels).kernels
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return ""
 
 
 @dataclass(frozen=True, slots=True)

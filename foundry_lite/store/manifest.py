@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from foundry_lite import __version__
 from foundry_lite.catalog.recipe import Recipe
+from foundry_lite.catalog.report import FINGERPRINT
 from foundry_lite.errors import DamagedArtifact
 
 MANIFEST = "manifest.json"
@@ -21,7 +22,7 @@ REPORT = "report.json"
 MODEL_CARD = "model_card.md"
 SBOM = "sbom.cdx.json"
 # What says when and where something was measured. All other files follow from the inputs alone, byte for byte.
-RECORDS = frozenset((MANIFEST, CARD, REPORT, MODEL_CARD, SBOM))
+RECORDS = frozenset((MANIFEST, CARD, REPORT, MODEL_CARD, SBOM, FINGERPRINT))
 _SCHEMA = 1
 _CHUNK = 1 << 20
 _AGAIN = "Import the model again with --force."

@@ -3,6 +3,7 @@
     <home>/models/<name>/<variant>/     manifest.json, card.toml, model.onnx, tokenizer.json, …
     <home>/adapters/<name>/<adapter>/   LoRA adapters over them (`adapters`)
     <home>/choices/<name>.json          which variant `tune` chose (`choices`)
+    <home>/processors/<name>--….json    how it computes on this processor (`processor_notes`)
     <home>/staging/<name>-<pid>-<n>/    being built; whatever lies here is not a model, and may be removed
 
     foundry_lite/embedded/<name>/<variant>/   the models that come with the package: read-only, same layout
@@ -30,6 +31,7 @@ from foundry_lite.store.artifact import Artifact as Artifact  # users of a store
 from foundry_lite.store.artifact import Damage, Leftover, Listing, Removal
 from foundry_lite.store.choices import Choices
 from foundry_lite.store.manifest import Manifest, read_manifest
+from foundry_lite.store.processor_notes import ProcessorNotes
 
 _REPLACED = ".replaced"  # what an old variant is called for the moment between two renames
 _GONE = ".gone"  # and one that nothing takes the place of
@@ -45,6 +47,7 @@ class Store:
         self._embedded = embedded
         self.adapters = AdapterShelf(home / "adapters")
         self.choices = Choices(home / "choices")
+        self.processor_notes = ProcessorNotes(home / "processors")
 
     @property
     def models_folder(self) -> Path:
@@ -189,6 +192,7 @@ class Store:
                 folder.parent.rmdir()
         shutil.rmtree(grave, ignore_errors=True)
         model = removal.name.partition(":")[0].partition("@")[0]
+        self.processor_notes.remove(model)
         self.choices.keep_only(model, {folder.name for folder in self._variant_folders(model)})
 
     def remove_leftovers(self) -> tuple[Leftover, ...]:

@@ -20,6 +20,7 @@ from foundry_lite.build.toolchains import GENAI, Toolchains
 from foundry_lite.build.workbench import Workbench
 from foundry_lite.catalog.recipe import Precision, Recipe, recipe_for
 from foundry_lite.catalog.reference import parse_reference
+from foundry_lite.devices import find_kernels
 from foundry_lite.engine import adapter_file
 from foundry_lite.engine.ort_runner import OrtRunner
 from foundry_lite.errors import LoadFailed
@@ -114,7 +115,11 @@ def test_an_adapter_that_does_not_fit_is_refused_and_an_unloaded_one_leaves_the_
 
 
 def test_a_quantized_base_takes_adapters_and_computes_what_it_did_without(tmp_path: Path, sources: Path) -> None:
-    """The graph with places gives the logits of the one without, bit for bit; an adapter makes them PEFT's, nearly."""
+    """The graph with places gives the logits of the one without; an adapter makes them PEFT's, nearly.
+
+    Bit for bit with AVX512's kernels. Those of AVX2 add in another order where a sum is fused: 1.5e-6 was seen.
+    """
+    apart = 0.0 if "avx512" in find_kernels() else 5e-6
     peft = source_adapter.merged_logits(sources / "base", sources / "x", TOKENS)[-1]
     for precision, likely in ((Precision.INT4, 0.7), (Precision.INT8, 0.95)):
         plain, adaptable = asyncio.run(derive(sources / "base", tmp_path, precision))
@@ -127,7 +132,8 @@ def test_a_quantized_base_takes_adapters_and_computes_what_it_did_without(tmp_pa
         rows = []
         for token in TOKENS:
             rows.append(runner.decode((0, 1), (token, token)).copy())
-            np.testing.assert_array_equal(rows[-1][0], without.decode((0, 1), (token, token))[0])
+            expected = without.decode((0, 1), (token, token))[0]
+            np.testing.assert_allclose(rows[-1][0], expected, rtol=0, atol=apart)
         base, adapted = rows[-1]
         assert likeness(adapted, peft) > likely > likeness(base, peft)
         runner.keep(1, 0)

@@ -56,7 +56,7 @@ class _Built:
 
         async def run() -> float:
             await encoders.derive(self.exported, target, recipe, self.bench)
-            quality = await encoders.check(target, self.asked, self.bench)
+            quality = await encoders.check(target, self.asked, self.bench.folder("checked"), self.bench)
             checks = encoders.check_similarity(quality, recipe)
             assert checks[0].samples == 40
             return quality.similarity or 0.0
@@ -127,7 +127,7 @@ def test_a_broken_variant_fails_the_check(sentences: _Built) -> None:
     (folder / "model.onnx.data").unlink()  # it is a link to the export's
     data[: len(data) // 2] = bytes(len(data) // 2)
     (folder / "model.onnx.data").write_bytes(data)
-    quality = asyncio.run(encoders.check(folder, sentences.asked, sentences.bench))
+    quality = asyncio.run(encoders.check(folder, sentences.asked, sentences.bench.folder("checked"), sentences.bench))
     with pytest.raises(CheckFailed, match="similar to its source"):
         encoders.check_similarity(quality, parse_variant("cpu-fp32"))
 
@@ -195,5 +195,7 @@ def test_optimum_exports_what_torch_cannot_trace_and_the_same_as_torch(tmp_path:
     assert gemma.derive("cpu-fp32")[1] == pytest.approx(1, abs=1e-6)
     asyncio.run(encoders.export(sentences.found, sentences.prepared, gemma._new("bert"), gemma.bench,
                                 encoders.Through.OPTIMUM))  # fmt: skip
-    quality = asyncio.run(encoders.check(gemma.folder / "bert", sentences.asked, gemma.bench))
+    quality = asyncio.run(
+        encoders.check(gemma.folder / "bert", sentences.asked, gemma.bench.folder("checked"), gemma.bench)
+    )
     assert quality.similarity == pytest.approx(1, abs=1e-6)

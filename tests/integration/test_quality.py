@@ -55,7 +55,9 @@ class Asked:
 
     def assess(self, built: Path, recipe: Recipe = RECIPE, *, has_source: bool = True) -> Quality:
         reference = self.reference if has_source else None
-        return asyncio.run(quality.assess(built, recipe, reference, self.cases, self.bench))
+        return asyncio.run(
+            quality.assess(built, recipe, reference, self.cases, self.bench.folder("assessed"), self.bench)
+        )
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from foundry_lite.build import losses
 from foundry_lite.build.answering import Said, read_answer
-from foundry_lite.build.losses import divergences
 from foundry_lite.build.quality import check_fidelity, is_tolerable, sample
 from foundry_lite.build.reference_file import Passage, Record, Rendered
 from foundry_lite.build.templates_check import CONVERSATIONS, check_templates, check_tokenizer
 from foundry_lite.catalog.recipe import Precision, recipe_for
 from foundry_lite.catalog.report import Quality, TextLoss
+from foundry_lite.engine.divergence import divergences
 from foundry_lite.engine.ort_runner import OrtRunner
 from foundry_lite.engine.text import TextModel
 from foundry_lite.errors import CheckFailed

@@ -37,6 +37,7 @@ class ScriptedRunner:
 
     context_length, vocabulary, kv_bytes_per_token, kv_granule = 4096, 266, 100, 4
     can_copy = can_rewind = can_extend = can_verify = True
+    uses_companion = False
     row_counts: Sequence[int] = range(1, 100)
 
     def __init__(self, slots: int = 2, answer: bytes = LETTERS) -> None:
@@ -71,6 +72,9 @@ class ScriptedRunner:
 
     def keep(self, slot: int, length: int) -> None:
         del self.tokens[slot][length:]
+
+    def drop_companion(self) -> None:
+        pass
 
     def copy(self, source: int, target: int, length: int) -> None:
         self.copies.append((source, target, length))

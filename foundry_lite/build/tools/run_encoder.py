@@ -44,6 +44,7 @@ def run(built: Path, texts: list[Any], out: Path) -> None:
         _run(session, encoder, encoded[start : start + _BATCH]) for start in range(0, len(encoded), _BATCH)
     ]  # fmt: skip
     arrays: dict[str, Any] = {f"ids_{number}": np.array(one.ids) for number, one in enumerate(encoded)}
+    arrays |= {f"kinds_{number}": np.array(one.type_ids) for number, one in enumerate(encoded)}
     np.savez(out, results=np.concatenate(results), **arrays)
 
 

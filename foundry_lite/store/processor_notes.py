@@ -1,0 +1,68 @@
+"""Notes of how a model computes on this processor, where its figures come from another kind: one file a variant.
+
+    <home>/processors/<name>--<variant>.json
+
+The daemon writes one when it loads such a model, and `show` reads it. A note belongs to one installation of a variant
+and to one kind of kernels; others are ignored.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from foundry_lite.devices import find_kernels
+from foundry_lite.store.artifact import Artifact
+
+log = logging.getLogger(__name__)
+
+
+class ProcessorNote(Struct, frozen=True):
+    """One comparison. ``created`` is the `Manifest.created` of what was loaded, ``kernels`` this machine's."""
+
+    created: str
+    kernels: str
+    note: str
+    date: str
+
+
+class ProcessorNotes:
+    """The notes below one folder. Nothing is cached."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def find(self, artifact: Artifact) -> ProcessorNote | None:
+        """Return the note of the last load of this variant by a daemon here, if there was anything to say."""
+        try:
+            found = msgspec.json.decode(self._path(artifact).read_bytes(), type=ProcessorNote)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        return found if (found.created, found.kernels) == (artifact.manifest.created, find_kernels()) else None
+
+    def write(self, artifact: Artifact, note: str) -> None:
+        """Write a note in place of the one before it; an empty one removes it. A home that refuses it is logged."""
+        path = self._path(artifact)
+        try:
+            if not note:
+                path.unlink(missing_ok=True)
+                return
+            self._root.mkdir(parents=True, exist_ok=True)
+            date = datetime.now(UTC).isoformat(timespec="seconds")
+            path.write_bytes(msgspec.json.encode(ProcessorNote(artifact.manifest.created, find_kernels(), note, date)))
+        except OSError as error:
+            log.debug("cannot write %s: %s", path, error)
+
+    def remove(self, model: str) -> None:
+        """Remove the notes of all variants of a model."""
+        for path in self._root.glob(f"{model}--*.json"):
+            with suppress(OSError):
+                path.unlink()
+
+    def _path(self, artifact: Artifact) -> Path:
+        return self._root / f"{artifact.manifest.name}--{artifact.manifest.variant}.json"
