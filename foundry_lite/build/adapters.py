@@ -6,7 +6,6 @@ takes more kinds. Source: PEFT's LoRA (version 0.21).
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shutil
 from dataclasses import dataclass
@@ -198,7 +197,7 @@ def install(folder: Path, ref: ModelRef, store: Store, *, replace: bool) -> Arti
         source = Source("peft-adapter", str(folder), "LoRA", adapter.parameters, files)
         manifest = new_adapter_manifest(staged, base.manifest, name, source, rank=adapter.rank, modules=adapter.modules)
         write_manifest(staged, manifest)
-        return dataclasses.replace(base, adapter=store.adapters.commit(staged, replace=replace))
+        return store.install_adapter(staged, base, replace=replace)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -20,7 +20,7 @@ from foundry_lite.build.cards import record_source
 from foundry_lite.build.checkin import fingerprint, require_memory, require_room
 from foundry_lite.build.evaluation import Case, read_cases
 from foundry_lite.build.gate import judge
-from foundry_lite.build.installing import require_free_name, require_same_weights, stage
+from foundry_lite.build.installing import Installed, require_free_name, require_same_source, stage
 from foundry_lite.build.jobs import Job, Jobs, State
 from foundry_lite.build.journal import Journal, RunningStep, Tell
 from foundry_lite.build.lines import Line, line_for
@@ -109,9 +109,12 @@ class Sight:
     cases: tuple[Case, ...]
 
 
-def look(order: Order, site: Site) -> Sight:
-    """Look at everything that can be refused at once: the name, the source, the user's cases, memory and disk."""
-    require_free_name(order, site.store)
+def look(order: Order, site: Site, begun: str | None = None) -> Sight:
+    """Look at everything that can be refused at once: the name, the source, the user's cases, memory and disk.
+
+    ``begun`` is when its job was begun, where it has one.
+    """
+    require_free_name(order, site.store, begun)
     cases = read_cases(Path(order.eval)) if order.eval else ()
     base = None if order.base is None else Path(order.base)
     found = recognise.inspect(Path(order.path), Options(base, order.allow_pickle))
@@ -144,13 +147,14 @@ class _Build:
         float32 = await self._measure(found, exported, chosen)
         candidates = tuple(one.candidate() for one in self._trials)
         report = Report(chosen[0].variant, candidates, explain(self._order, self._trials, chosen), float32)
-        artifacts = await self._install(found, source, exported, chosen, report)
-        self._journal.done(tuple(str(one.ref) for one in artifacts))
-        return Outcome(self._journal.job, artifacts, report, found.notes)
+        installed = await self._install(found, source, exported, chosen, report)
+        self._journal.done(tuple(str(one.ref) for one in installed.artifacts))
+        return Outcome(self._journal.job, installed.artifacts, report, (*found.notes, *installed.notes))
 
     async def _inspect(self, sight: Sight | None) -> Found:
         with self._journal.step("inspect", self._order.path) as now:
-            seen = await asyncio.to_thread(look, self._order, self._site) if sight is None else sight
+            begun = self._journal.job.created
+            seen = await asyncio.to_thread(look, self._order, self._site, begun) if sight is None else sight
             self._order, found, self._cases = seen.order, seen.found, seen.cases
             self._journal.know(found.parameters)
             now.detail = f"{found.kind}: {found.architecture}, {found.parameters / 1e6:.1f} M parameters"
@@ -159,7 +163,7 @@ class _Build:
     async def _fetch(self, found: Found) -> Source:
         with self._journal.step("fetch", f"sha256 of {len(found.files)} files", then=_AFTER["fetch"]) as now:
             source = await asyncio.to_thread(record_source, found, self._order.path)
-            require_same_weights(self._order, source, self._site.store)
+            require_same_source(self._order, source, self._site.store)
             now.detail = f"{len(source.files)} files, {sum(one.size_bytes for one in source.files) / 1e6:.1f} MB"
         return source
 
@@ -251,7 +255,7 @@ class _Build:
 
     async def _install(
         self, found: Found, source: Source, exported: Result, chosen: list[Trial], report: Report
-    ) -> tuple[Artifact, ...]:
+    ) -> Installed:
         with self._journal.step("card", "card, model card, inputs, sha256 of each file"):
             staged = await asyncio.to_thread(
                 stage, self._order, found, source, exported, chosen, report, self._site.store

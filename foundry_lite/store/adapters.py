@@ -8,18 +8,16 @@ places for adapters. It appears and goes by one rename, as models do.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from foundry_lite.catalog.reference import ModelRef
 from foundry_lite.errors import DamagedArtifact, NameTaken
+from foundry_lite.store.exchange import REPLACED_ADAPTER, exchange
 from foundry_lite.store.manifest import AdapterManifest, read_adapter_manifest
 
 FILE = "adapter.onnx_adapter"
-_REPLACED = ".replaced-adapter"  # what an old adapter is called for the moment between two renames
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ class AdapterShelf:
     def commit(self, staged: Path, *, replace: bool) -> Adapter:
         """Make the staged adapter visible by one rename; with ``replace`` the old one is first renamed away.
 
-        Raises `NameTaken`.
+        For `Store.install_adapter`, which holds the lock. Raises `NameTaken`, unless the one that is there is the same.
         """
         manifest = read_adapter_manifest(staged)
         target = self.folder(manifest.name, manifest.adapter)
@@ -86,30 +84,13 @@ class AdapterShelf:
         if not target.exists():
             staged.rename(target)
         elif not replace:
-            raise adapter_taken(manifest.name, manifest.adapter)
+            there = self.find(manifest.name, manifest.adapter)
+            if there is None or (there.manifest.base, there.manifest.files) != (manifest.base, manifest.files):
+                raise adapter_taken(manifest.name, manifest.adapter)
+            return there
         else:
-            self._exchange(staged, target)
+            exchange(staged, target, staged.with_name(staged.name + REPLACED_ADAPTER))
         return Adapter(target, manifest)
-
-    def _exchange(self, staged: Path, target: Path) -> None:
-        old = staged.with_name(staged.name + _REPLACED)
-        target.rename(old)
-        try:
-            staged.rename(target)
-        except OSError:
-            old.rename(target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-
-    def restore(self, leftover: Path) -> None:
-        """Put back what was being replaced when the process that did it was killed."""
-        for old in leftover.glob(f"*{_REPLACED}"):
-            with suppress(DamagedArtifact, OSError):
-                manifest = read_adapter_manifest(old)
-                target = self.folder(manifest.name, manifest.adapter)
-                if not target.exists():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    old.rename(target)
 
 
 def adapter_taken(name: str, adapter: str) -> NameTaken:

@@ -27,6 +27,7 @@ _SCHEMA = 1
 _CHUNK = 1 << 20
 _AGAIN = "Import the model again with --force."
 _WEIGHTS = (".safetensors", ".gguf")
+_ABOUT = ("README.md", "LICENSE")  # of a source: they tell of a model, and are no part of it
 
 
 class FileEntry(Struct, frozen=True):
@@ -60,6 +61,17 @@ class Source(Struct, frozen=True, omit_defaults=True):
         if self.base is None:
             return own
         return hashlib.sha256(f"{self.base.weights_digest}\n{own}".encode()).hexdigest()
+
+    def differences(self, other: Source) -> tuple[str, ...]:
+        """Return the names of the files by which two sources differ, a base's included: weights, template, config."""
+        ours, theirs = ({one.path: one.sha256 for one in source.files} for source in (self, other))
+        names = {path.rpartition("/")[2] for path in ours.keys() | theirs if ours.get(path) != theirs.get(path)}
+        found = sorted(names - set(_ABOUT))
+        if self.base is not None and other.base is not None:
+            found += [f"{name} of the base" for name in self.base.differences(other.base)]
+        elif self.base is not other.base:
+            found += ["the base"]
+        return tuple(found)
 
 
 class Check(Struct, frozen=True):

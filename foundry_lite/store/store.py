@@ -9,17 +9,18 @@
     foundry_lite/embedded/<name>/<variant>/   the models that come with the package: read-only, same layout
 
 A model appears by one rename out of ``staging`` and goes by one rename back into it, so a reader never sees half of
-one. Nothing is cached: every question is asked of the disk.
+one. One process at a time changes what is installed (`exchange`). Nothing is cached: every question is asked of the
+disk.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,12 +30,20 @@ from foundry_lite.errors import BadReference, DamagedArtifact, FoundryError, Mod
 from foundry_lite.store.adapters import Adapter, AdapterShelf
 from foundry_lite.store.artifact import Artifact as Artifact  # users of a store find it here
 from foundry_lite.store.artifact import Damage, Leftover, Listing, Removal
-from foundry_lite.store.choices import Choices
-from foundry_lite.store.manifest import Manifest, read_manifest
+from foundry_lite.store.choices import Choice, Choices
+from foundry_lite.store.exchange import (
+    GONE,
+    REPLACED,
+    REPLACED_ADAPTER,
+    REPLACED_MODEL,
+    Changes,
+    link_folder,
+    place,
+    put_back,
+)
+from foundry_lite.store.manifest import Manifest, read_adapter_manifest, read_manifest
 from foundry_lite.store.processor_notes import ProcessorNotes
 
-_REPLACED = ".replaced"  # what an old variant is called for the moment between two renames
-_GONE = ".gone"  # and one that nothing takes the place of
 EMBEDDED = Path(__file__).parent.parent / "embedded"
 
 
@@ -45,6 +54,7 @@ class Store:
         self._models = home / "models"
         self._staging = home / "staging"
         self._embedded = embedded
+        self._changes = Changes(home)
         self.adapters = AdapterShelf(home / "adapters")
         self.choices = Choices(home / "choices")
         self.processor_notes = ProcessorNotes(home / "processors")
@@ -56,6 +66,7 @@ class Store:
 
     def scan(self) -> Listing:
         """Look at everything; a damaged model is reported, never raised."""
+        self._mend()
         artifacts: list[Artifact] = []
         damages: list[Damage] = []
         for folder in self._variant_folders():
@@ -73,6 +84,7 @@ class Store:
 
         Raises `ModelNotFound`, or `DamagedArtifact` when it is there and cannot be read.
         """
+        self._mend()
         if ref.adapter is not None:
             return self._resolve_adapter(ref, ref.adapter)
         folders = [folder for folder in self._variant_folders(ref.name) if ref.variant in (None, folder.name)]
@@ -92,7 +104,7 @@ class Store:
         bases = self.bases(ModelRef(adapter.manifest.name, variant))
         fitting = (one for one in bases if one.manifest.weights_digest == adapter.manifest.base)
         base = next(fitting, None)
-        return None if base is None else replace(base, adapter=adapter)
+        return None if base is None else dataclasses.replace(base, adapter=adapter)
 
     def _resolve_adapter(self, ref: ModelRef, name: str) -> Artifact:
         adapter = self.adapters.find(ref.name, name)
@@ -110,6 +122,7 @@ class Store:
 
     def holds(self, name: str) -> bool:
         """Say whether a model of that name is installed or embedded."""
+        self._mend()
         return (self._models / name).exists() or (self._embedded / name).exists()
 
     def begin_staging(self, name: str) -> Path:
@@ -125,26 +138,56 @@ class Store:
             return folder
         raise StorageFull(f"{self._staging} is full of left-over folders", hint="Run 'foundry-lite rm --leftovers'.")
 
-    def install(self, staging: Path, name: str, variants: Sequence[str], keeps: Callable[[Manifest], bool]) -> None:
-        """Make staged variants visible, each by one rename; a variant of the same name is renamed away first.
+    def changing(self) -> AbstractContextManager[None]:
+        """Keep other processes from changing what is installed, between a look at a name and taking it."""
+        return self._changes.alone()
 
-        Installed variants of that name that ``keeps`` says no to, such as those of other weights, go.
+    def install(self, staging: Path, name: str, variants: Sequence[str], keeps: Callable[[Manifest], bool]) -> None:
+        """Make staged variants visible, by one rename for all where the name is new or other variants go.
+
+        Installed variants of that name that ``keeps`` says no to, such as those of another source, go.
         """
-        model = self._models / name
-        model.mkdir(parents=True, exist_ok=True)
-        for number, variant in enumerate(variants):
-            old, target = staging / f"{number}{_REPLACED}", model / variant
-            if target.exists():
-                target.rename(old)
-            try:
-                (staging / variant).rename(target)
-            except OSError:
-                if old.exists():
-                    old.rename(target)
-                raise
-        for other in [one for one in model.iterdir() if one.is_dir() and one.name not in variants]:
-            if not any(keeps(one.manifest) for one in self._readable([other])):
-                other.rename(staging / f"{other.name}{_GONE}")
+        with self.changing():
+            model = self._models / name
+            others = [one for one in model.glob("*") if one.is_dir() and one.name not in variants]
+            kept = [one for one in others if any(keeps(found.manifest) for found in self._readable([one]))]
+            if model.exists() and kept == others:
+                for number, variant in enumerate(variants):
+                    place(staging / variant, model / variant, staging / f"{number}{REPLACED}")
+                return
+            whole = staging / f"{name}.whole"
+            whole.mkdir()
+            for one in kept:
+                link_folder(one, whole / one.name)
+            for variant in variants:
+                (staging / variant).rename(whole / variant)
+            place(whole, model, staging / f"{name}{REPLACED_MODEL}")
+
+    def install_adapter(self, staged: Path, base: Artifact, *, replace: bool) -> Artifact:
+        """Make a staged adapter visible; return its base with it.
+
+        Raises `NameTaken`, or `ModelNotFound` when the base was removed or replaced since the adapter was fitted to it.
+        """
+        with self.changing():
+            self._mend()
+            found = next((one for one in self.bases(ModelRef(base.ref.name)) if one.folder == base.folder), None)
+            if found is None or found.manifest.weights_digest != base.manifest.weights_digest:
+                raise ModelNotFound(
+                    f"'{base.ref}' was removed or replaced while the adapter was being fitted to it",
+                    hint="Nothing was installed. Import the adapter again.",
+                )
+            return dataclasses.replace(found, adapter=self.adapters.commit(staged, replace=replace))
+
+    def choose(self, name: str, choice: Choice) -> None:
+        """Write a choice of `tune` down. Raises `ModelNotFound` when what was chosen is not installed any more."""
+        with self.changing():
+            manifests = [one.manifest for one in self._readable(list(self._variant_folders(name)))]
+            if not any(choice.fits(one) for one in manifests):
+                raise ModelNotFound(
+                    f"'{name}:{choice.variant}' was removed or replaced while it was measured",
+                    hint="No choice was written. Run tune again.",
+                )
+            self.choices.write(name, choice)
 
     def plan_removal(self, ref: ModelRef) -> Removal:
         """Say what removing a model, a variant or an adapter of it would remove. Raises `ModelNotFound`.
@@ -184,37 +227,50 @@ class Store:
         """Remove what was planned: one rename into staging for each folder, and only then the files."""
         self._staging.mkdir(parents=True, exist_ok=True)
         grave = self.begin_staging(removal.name.replace(":", "--").replace("@", "--"))
-        for number, folder in enumerate(removal.folders):
-            folder.rename(grave / f"removed-{number}")
-            if folder.parent.parent == self._models.parent:
-                continue  # a whole model
-            with suppress(OSError):  # not empty: other variants or adapters stay
-                folder.parent.rmdir()
+        with self.changing():
+            for number, folder in enumerate(removal.folders):
+                with suppress(FileNotFoundError):  # somebody else removed it since it was planned
+                    folder.rename(grave / f"removed-{number}")
+                if folder.parent.parent == self._models.parent:
+                    continue  # a whole model
+                with suppress(OSError):  # not empty: other variants or adapters stay
+                    folder.parent.rmdir()
+            model = removal.name.partition(":")[0].partition("@")[0]
+            self.processor_notes.remove(model)
+            self.choices.keep_only(model, {folder.name for folder in self._variant_folders(model)})
         shutil.rmtree(grave, ignore_errors=True)
-        model = removal.name.partition(":")[0].partition("@")[0]
-        self.processor_notes.remove(model)
-        self.choices.keep_only(model, {folder.name for folder in self._variant_folders(model)})
 
     def remove_leftovers(self) -> tuple[Leftover, ...]:
         """Remove staging folders whose process has ended, and return them.
 
         A variant that was being replaced when the process was killed is put back first.
         """
+        self._mend()
         dead = tuple(leftover for leftover in self._leftovers() if not leftover.is_live)
         for leftover in dead:
-            self._restore_variants(leftover.folder)
-            self.adapters.restore(leftover.folder)
             shutil.rmtree(leftover.folder, ignore_errors=True)
         return dead
 
-    def _restore_variants(self, leftover: Path) -> None:
-        for old in leftover.glob(f"*{_REPLACED}"):
-            with suppress(DamagedArtifact, OSError):
-                manifest = read_manifest(old)
-                target = self._models / manifest.name / manifest.variant
-                if not target.exists():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    old.rename(target)
+    def _mend(self) -> None:
+        """Put back what a process had set aside to replace it when it was killed."""
+        asides = [one for one in self._staging.glob(f"*/*{REPLACED}*") if not one.name.endswith(GONE)]
+        if all(_is_live(one.parent.name) for one in asides):
+            return
+        with suppress(StorageFull), self.changing():
+            for aside in asides:
+                if not _is_live(aside.parent.name):
+                    with suppress(DamagedArtifact, OSError):
+                        put_back(aside, self._place_of(aside))
+
+    def _place_of(self, aside: Path) -> Path:
+        """Return where lay what was set aside. Raises `DamagedArtifact`."""
+        if aside.name.endswith(REPLACED_MODEL):
+            return self._models / aside.name.removesuffix(REPLACED_MODEL)
+        if aside.name.endswith(REPLACED_ADAPTER):
+            adapter = read_adapter_manifest(aside)
+            return self.adapters.folder(adapter.name, adapter.adapter)
+        manifest = read_manifest(aside)
+        return self._models / manifest.name / manifest.variant
 
     def _variant_folders(self, name: str = "*") -> Iterator[Path]:
         own = {path.name for path in self._models.glob(name) if path.is_dir()}

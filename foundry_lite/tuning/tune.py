@@ -16,7 +16,7 @@ from foundry_lite.build.pipeline import build, open_site
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import Provider, Recipe, parse_variant
 from foundry_lite.engine import providers
-from foundry_lite.errors import BuildFailed, FoundryError, InvalidRequest, StorageFull, ToolchainMissing
+from foundry_lite.errors import BuildFailed, FoundryError, InvalidRequest, NameTaken, StorageFull, ToolchainMissing
 from foundry_lite.settings import Settings
 from foundry_lite.store.choices import Choice, Constraints, Trial, new_choice
 from foundry_lite.store.store import Artifact, Store
@@ -109,7 +109,7 @@ async def _build_missing(
             await build(wants, open_site(settings), tell_step)
         except StorageFull:
             raise
-        except ToolchainMissing as error:
+        except (ToolchainMissing, NameTaken) as error:  # NameTaken: its source is another one by now
             tell(f"nothing is built, only what is installed is measured: {error.message}")
             break
         except BuildFailed as error:
@@ -130,5 +130,5 @@ def _write(store: Store, demand: Demand, decision: Decision, artifacts: Sequence
     choice = new_choice(
         taken, decision.table, demand.constraints, weights=weights, reason=decision.reason, command=demand.command
     )
-    store.choices.write(demand.name, choice)
+    store.choose(demand.name, choice)
     return choice

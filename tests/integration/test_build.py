@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from foundry_lite.catalog.reference import parse_reference
 from foundry_lite.store.manifest import Manifest
@@ -132,6 +134,68 @@ def test_other_weights_do_not_join_a_model(home: Path, tmp_path: Path) -> None:
     result = cli(home, "build", str(other), "--name", "mine", "--variant", "cpu-fp32")
     assert result.returncode == 4
     assert "--force" in result.stderr
+
+
+def with_another_template(source: Path, folder: Path) -> Path:
+    """The same weights with another chat template."""
+    other = Path(shutil.copytree(source, folder))
+    template = other / "chat_template.jinja"
+    template.write_text(template.read_text() + "{# another #}")
+    return other
+
+
+def test_another_template_does_not_join_a_model_of_the_same_weights(home: Path, source: Path, tmp_path: Path) -> None:
+    before = manifest(home, "mine:cpu-fp32")
+    other = with_another_template(source, tmp_path / "other")
+    result = cli(home, "build", str(other), "--name", "mine", "--variant", "cpu-fp32")
+    assert result.returncode == 4, result.stderr
+    assert "chat_template.jinja differs" in result.stderr
+    assert "--force" in result.stderr
+    assert manifest(home, "mine:cpu-fp32") == before
+
+
+def test_of_two_imports_of_one_name_at_once_the_second_replaces_nothing_and_is_told(
+    home: Path, source: Path, tmp_path: Path
+) -> None:
+    other, here = with_another_template(source, tmp_path / "other"), tmp_path / "home"
+    shutil.copytree(home / "build", here / "build")  # of the first, every step is done
+    with FileLock(here / "build" / "lock"):  # both have looked at the name before either has its turn
+        processes = [
+            subprocess.Popen(
+                [*COMMAND, "import", str(path), "--name", "mine", "--precision", "fp32"],
+                env=environment(here), stderr=subprocess.PIPE, text=True,
+            )
+            for path in (source, other)
+        ]  # fmt: skip
+        eventually(lambda: len(list(here.glob("jobs/*/job.json"))) == 2, seconds=60)
+    told = [process.communicate(timeout=120)[1] for process in processes]
+    codes = [process.returncode for process in processes]
+    assert sorted(codes) == [0, 4], told
+    refused = told[codes.index(4)]
+    assert "was installed while this one was being built, of another source: chat_template.jinja differs" in refused
+    assert "--force" in refused
+    winner = (source, other)[codes.index(0)]
+    template = (here / "models" / "mine" / "cpu-fp32" / "chat_template.jinja").read_text()
+    assert template == (winner / "chat_template.jinja").read_text()
+
+
+def test_a_kill_between_the_installation_and_the_record_is_resumed_to_a_good_end(
+    home: Path, source: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(home / "build", tmp_path / "build")
+    first = cli(tmp_path, "import", str(source), "--name", "mine", "--precision", "fp32")
+    assert first.returncode == 0, first.stderr
+    before = manifest(tmp_path, "mine")
+    record = next(tmp_path.glob("jobs/*/job.json"))
+    record.write_text(record.read_text().replace('"done"', '"running"'))
+    resumed = cli(tmp_path, "jobs", "resume", "last")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "had been installed already" in resumed.stderr
+    assert manifest(tmp_path, "mine") == before
+    record.write_text(record.read_text().replace('"done"', '"running"').replace('"fp32"', '"fp16"'))
+    other = cli(tmp_path, "jobs", "resume", "last")
+    assert other.returncode == 4, other.stderr
+    assert "was installed while this one was being built" in other.stderr
 
 
 @pytest.mark.parametrize(

@@ -183,3 +183,28 @@ def test_a_model_takes_its_adapters_with_it_and_so_does_its_last_variant(store: 
     assert store.scan().adapters == (keeping,)
     assert sorted(path.name for path in (home / "adapters").iterdir()) == ["b"]
     assert list((home / "staging").glob("a*")) == []
+
+
+def test_an_adapter_is_not_installed_over_a_base_that_was_replaced_meanwhile(store: Store, home: Path) -> None:
+    folder = install(home, "a")
+    base = resolve(store, "a")
+    staged = stage(store, folder, "x")
+    folder.rename(home / "away")
+    install(home, "a", weights="other")
+    with pytest.raises(ModelNotFound, match="replaced while the adapter was being fitted"):
+        store.install_adapter(staged, base, replace=False)
+    assert store.scan().adapters == ()
+
+
+def test_of_two_adapters_of_one_name_at_once_the_second_is_refused_unless_it_is_the_same(
+    store: Store, home: Path
+) -> None:
+    folder = install(home, "a")
+    base = resolve(store, "a")
+    staged = [stage(store, folder, "x", content) for content in (b"abc", b"abc", b"xyz")]
+    first = store.install_adapter(staged[0], base, replace=False)
+    assert store.install_adapter(staged[1], base, replace=False) == first
+    with pytest.raises(NameTaken):
+        store.install_adapter(staged[2], base, replace=False)
+    assert first.adapter is not None
+    assert first.adapter.path.read_bytes() == b"abc"

@@ -13,7 +13,7 @@ from foundry_lite import devices
 from foundry_lite.catalog.recipe import Precision, Provider, recipe_for
 from foundry_lite.catalog.reference import ModelRef
 from foundry_lite.catalog.report import Measured
-from foundry_lite.errors import StorageFull
+from foundry_lite.errors import ModelNotFound, StorageFull
 from foundry_lite.loading import engine_options
 from foundry_lite.settings import Settings
 from foundry_lite.store.choices import Choice, Choices, Constraints, Trial, new_choice
@@ -153,3 +153,12 @@ def test_where_nothing_can_be_written_it_is_a_full_storage(tmp_path: Path, store
 )
 def test_a_trial_has_a_name_for_people(trial: Trial, label: str) -> None:
     assert trial.label == label
+
+
+def test_a_choice_of_what_was_removed_or_replaced_meanwhile_is_not_written(store: Store, tmp_path: Path) -> None:
+    choice = choose(store)
+    store.choose("a", choice)
+    for stale in (msgspec.structs.replace(choice, weights="other"), msgspec.structs.replace(choice, variant="gone")):
+        with pytest.raises(ModelNotFound, match="removed or replaced while it was measured"):
+            store.choose("a", stale)
+    assert store.choices.explain("a") == choice

@@ -242,6 +242,44 @@ def test_a_variant_that_was_being_replaced_at_a_kill_is_put_back(store: Store, h
     assert names(store) == ["a:cpu-int8"]
 
 
+def test_a_model_that_was_being_replaced_at_a_kill_is_found_by_the_next_who_asks(store: Store, home: Path) -> None:
+    """Between the two renames it is nowhere: an import would find the name free, and a request no model."""
+    install(home / "models", "a", INT8)
+    install(home / "models", "a", INT4)
+    dead = home / "staging" / f"a-{NO_PROCESS}-0"
+    dead.mkdir(parents=True)
+    (home / "models" / "a").rename(dead / "a.replaced-model")
+    assert store.holds("a")
+    assert names(store) == ["a:cpu-int4", "a:cpu-int8"]
+
+
+def test_what_a_kill_left_behind_a_finished_replacement_is_not_put_back(store: Store, home: Path) -> None:
+    dead = home / "staging" / f"a-{NO_PROCESS}-0"
+    dead.mkdir(parents=True)
+    install(home / "models", "a", INT8).rename(dead / "0.replaced")
+    new = install(home / "models", "a", INT8, "2026-05-01T00:00:00+00:00")
+    assert store.resolve(ModelRef("a")).folder == new
+    assert store.resolve(ModelRef("a")).manifest.created.startswith("2026-05")
+    store.remove_leftovers()
+    assert not dead.exists()
+
+
+def test_what_a_live_process_has_set_aside_is_left_to_it(store: Store, home: Path) -> None:
+    aside = store.begin_staging("a") / "0.replaced"
+    install(home / "models", "a", INT8).rename(aside)
+    assert names(store) == []
+    assert aside.exists()
+
+
+def test_a_model_whose_other_variants_go_is_replaced_as_a_whole(store: Store, home: Path) -> None:
+    install(home / "models", "a", INT8)
+    kept = install(home / "models", "a", Recipe(Precision.FP32)) / "model.onnx"
+    staging = stage_variant(store)
+    store.install(staging, "a", ("cpu-int4",), keeps=lambda old: old.variant == "cpu-fp32")
+    assert names(store) == ["a:cpu-fp32", "a:cpu-int4"]
+    assert kept.samefile(staging / "a.replaced-model" / "cpu-fp32" / "model.onnx")
+
+
 def test_a_removal_says_what_it_would_remove_and_removes_nothing(store: Store, home: Path) -> None:
     install(home / "models", "a", INT4)
     install(home / "models", "a", INT8)
