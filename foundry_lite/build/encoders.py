@@ -58,13 +58,18 @@ class Through(StrEnum):
 _NEEDS_OPTIMUM = ("Gemma3TextModel",)
 
 
+def needs_optimum(architecture: str) -> bool:
+    """Say whether an architecture is exported by optimum, in its own toolchain."""
+    return architecture in _NEEDS_OPTIMUM
+
+
 async def export(found: Found, prepared: Path, target: Path, bench: Workbench, through: Through | None = None) -> None:
     """Write the float32 graph, the tokenizer and `encoder.json` into ``target``, which exists and is empty.
 
     ``through`` is chosen by the architecture where it is not given. Raises `BuildFailed`, `StorageFull`, or
     `ToolchainMissing`.
     """
-    chosen = through or (Through.OPTIMUM if found.architecture in _NEEDS_OPTIMUM else Through.TORCH)
+    chosen = through or (Through.OPTIMUM if needs_optimum(found.architecture) else Through.TORCH)
     head = read_head(found.folder)  # `prepared` has links to its files
     task = "text-classification" if head.task is Task.RERANK else "feature-extraction"
     scratch = bench.folder("export")
@@ -117,12 +122,16 @@ def contradiction(recipe: Recipe) -> str:
     return ""
 
 
-async def ask(found: Found, prepared: Path, target: Path, bench: Workbench) -> None:
-    """Record in the folder ``target`` what transformers says, in float32, of the sentences that ship with us."""
+def enquire(found: Found) -> dict[str, Any]:
+    """Return what the source is asked: the sentences that ship with us, and what a vector is made of."""
     head = read_head(found.folder)
+    return {**msgspec.to_builtins(head), "texts": read_texts(head.task), "lowercase": head.lowercase}
+
+
+async def ask(enquiry: dict[str, Any], prepared: Path, target: Path, bench: Workbench) -> None:
+    """Record in the folder ``target`` what transformers says, in float32, of an `enquire`."""
     job = bench.scratch / "texts.json"
-    order = msgspec.to_builtins(head) | {"texts": read_texts(head.task), "lowercase": head.lowercase}
-    job.write_text(json.dumps(order), encoding="utf-8")
+    job.write_text(json.dumps(enquiry), encoding="utf-8")
     module = "foundry_lite.build.tools.encode_source"
     await bench.run(module, prepared, job, target / _SOURCE, toolchain=GENAI)
 

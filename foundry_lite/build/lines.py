@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from foundry_lite.build import encoders, export, quality, variants
 from foundry_lite.build.evaluation import Case
+from foundry_lite.build.reference_file import Enquiry
 from foundry_lite.build.sources.found import Exporter, Found, Kind
 from foundry_lite.build.workbench import Workbench, link_tree
 from foundry_lite.catalog.card import Task
@@ -22,13 +23,22 @@ _HALF = 16  # bits; a graph with fewer is quantized already
 class Line(Protocol):
     """What the pipeline asks for, step by step. Folders named ``target`` exist and are empty."""
 
+    has_source: bool
+    is_finished: bool
+
     def require(self, recipes: Sequence[Recipe]) -> None:
         """Raise `BuildFailed` for a recipe that this line cannot build."""
 
     async def export(self, found: Found, prepared: Path, target: Path, bench: Workbench) -> None: ...
 
-    async def ask(self, found: Found, prepared: Path, target: Path, cases: tuple[Case, ...], bench: Workbench) -> None:
+    def enquire(self, found: Found, cases: tuple[Case, ...]) -> Any:
+        """Return what the source is asked, a value that can be written as JSON; ``None`` where there is no source."""
+
+    async def ask(self, enquiry: Any, prepared: Path, target: Path, bench: Workbench) -> None:
         """Record what the source says."""
+
+    def judge(self, prepared: Path, asked: Path, cases: tuple[Case, ...]) -> None:
+        """Raise `CheckFailed` when what the source says is of no use."""
 
     async def derive(self, exported: Path, prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None: ...
 
@@ -45,8 +55,8 @@ class Decoders:
     """Models that generate text. ``has_source`` is false for ready graphs, which nothing can be compared with."""
 
     def __init__(self, *, has_source: bool, is_finished: bool) -> None:
-        self._has_source = has_source
-        self._is_finished = is_finished  # a ready folder is taken as it stands
+        self.has_source = has_source
+        self.is_finished = is_finished  # a ready folder is taken as it stands
 
     def require(self, recipes: Sequence[Recipe]) -> None:
         _refuse(recipes, variants.why_not_built)
@@ -54,12 +64,19 @@ class Decoders:
     async def export(self, found: Found, prepared: Path, target: Path, bench: Workbench) -> None:
         await export.export(found, prepared, target, bench)
 
-    async def ask(self, found: Found, prepared: Path, target: Path, cases: tuple[Case, ...], bench: Workbench) -> None:
-        if self._has_source:
-            await quality.ask_source(found, prepared, target, cases, bench)
+    def enquire(self, found: Found, cases: tuple[Case, ...]) -> Enquiry | None:
+        return quality.enquire(found, cases) if self.has_source else None
+
+    async def ask(self, enquiry: Enquiry | None, prepared: Path, target: Path, bench: Workbench) -> None:
+        if enquiry is not None:
+            await quality.ask_source(enquiry, prepared, target, bench)
+
+    def judge(self, prepared: Path, asked: Path, cases: tuple[Case, ...]) -> None:
+        if self.has_source:
+            quality.judge_source(prepared, asked, cases)
 
     async def derive(self, exported: Path, prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None:
-        if self._is_finished:
+        if self.is_finished:
             link_tree(exported, target)
         else:
             await variants.derive(exported, prepared, target, recipe, bench)
@@ -67,7 +84,7 @@ class Decoders:
     async def assess(
         self, built: Path, recipe: Recipe, asked: Path, cases: tuple[Case, ...], target: Path, bench: Workbench
     ) -> Quality:
-        return await quality.assess(built, recipe, asked if self._has_source else None, cases, target, bench)
+        return await quality.assess(built, recipe, asked if self.has_source else None, cases, target, bench)
 
     def check(self, found: Quality, recipe: Recipe) -> tuple[Check, ...]:
         return quality.check_fidelity(found, recipe)
@@ -76,14 +93,23 @@ class Decoders:
 class Encoders:
     """Models that turn text into vectors or scores."""
 
+    has_source = True
+    is_finished = False
+
     def require(self, recipes: Sequence[Recipe]) -> None:
         _refuse(recipes, encoders.contradiction)
 
     async def export(self, found: Found, prepared: Path, target: Path, bench: Workbench) -> None:
         await encoders.export(found, prepared, target, bench)
 
-    async def ask(self, found: Found, prepared: Path, target: Path, _cases: tuple[Case, ...], bench: Workbench) -> None:
-        await encoders.ask(found, prepared, target, bench)
+    def enquire(self, found: Found, _cases: tuple[Case, ...]) -> dict[str, Any]:
+        return encoders.enquire(found)
+
+    async def ask(self, enquiry: dict[str, Any], prepared: Path, target: Path, bench: Workbench) -> None:
+        await encoders.ask(enquiry, prepared, target, bench)
+
+    def judge(self, prepared: Path, asked: Path, cases: tuple[Case, ...]) -> None:
+        """Nothing to judge: encoders answer no cases."""
 
     async def derive(self, exported: Path, _prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None:
         await encoders.derive(exported, target, recipe, bench)

@@ -11,11 +11,10 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from foundry_lite.build import prepare, variants, versions
+from foundry_lite.build import keys, prepare, variants
 from foundry_lite.build.cards import record_source
 from foundry_lite.build.checkin import fingerprint, require_memory, require_room
 from foundry_lite.build.evaluation import Case, read_cases
@@ -23,6 +22,7 @@ from foundry_lite.build.gate import judge
 from foundry_lite.build.installing import Installed, require_free_name, require_same_source, stage
 from foundry_lite.build.jobs import Job, Jobs, State
 from foundry_lite.build.journal import Journal, RunningStep, Tell
+from foundry_lite.build.keys import Key
 from foundry_lite.build.lines import Line, line_for
 from foundry_lite.build.order import Order, fitting
 from foundry_lite.build.sources import recognise
@@ -36,7 +36,6 @@ from foundry_lite.build.workbench import Workbench
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import Precision, Recipe
 from foundry_lite.catalog.report import FINGERPRINT, Measured, Quality, Report
-from foundry_lite.devices import probe_machine
 from foundry_lite.errors import FoundryError, StorageFull
 from foundry_lite.settings import Settings
 from foundry_lite.store.manifest import Source
@@ -143,7 +142,7 @@ class _Build:
         prepared = await self._merge(found, fingerprint(source))
         exported = await self._export(line, found, prepared)
         asked = await self._ask(line, found, prepared)
-        chosen = await self._choose(line, prepared, exported, asked)
+        chosen = await self._choose(line, found, prepared, exported, asked)
         float32 = await self._measure(found, exported, chosen)
         candidates = tuple(one.candidate() for one in self._trials)
         report = Report(chosen[0].variant, candidates, explain(self._order, self._trials, chosen), float32)
@@ -170,57 +169,64 @@ class _Build:
     async def _merge(self, found: Found, source: str) -> Result:
         what = "links to its files" if found.kind is Kind.FOLDER else f"{found.kind} to a folder of floats"
         with self._journal.step("merge", what, then=_AFTER["merge"]) as now:
-            inputs = {"source": source, "kind": found.kind, "pickle": self._order.allow_pickle}
-            return await self._run(now, "merge", inputs, lambda out, bench: prepare.prepare(found, out, bench))
+            key = keys.merge(found, source, allow_pickle=self._order.allow_pickle)
+            return await self._run(now, "merge", key, lambda out, bench: prepare.prepare(found, out, bench))
 
     async def _export(self, line: Line, found: Found, prepared: Result) -> Result:
         with self._journal.step("export", f"float32 graph: {found.exporter}", then=_AFTER["export"]) as now:
-            inputs = {"prepared": prepared.key, "exporter": found.exporter}
+            key = keys.export(found, prepared.key)
             return await self._run(
-                now, "export", inputs, lambda out, bench: line.export(found, prepared.folder, out, bench)
+                now, "export", key, lambda out, bench: line.export(found, prepared.folder, out, bench)
             )
 
     async def _ask(self, line: Line, found: Found, prepared: Result) -> Result:
-        cases = [msgspec.to_builtins(one) for one in self._cases]
         with self._journal.step("check", "what the source says, in float32", then=_AFTER["check"]) as now:
-            inputs = {"prepared": prepared.key, "cases": cases}
-            return await self._run(
-                now, "source", inputs, lambda out, bench: line.ask(found, prepared.folder, out, self._cases, bench)
+            enquiry = await asyncio.to_thread(line.enquire, found, self._cases)
+            key = keys.ask(found, prepared.key, enquiry)
+            asked = await self._run(
+                now, "source", key, lambda out, bench: line.ask(enquiry, prepared.folder, out, bench)
             )
+            await asyncio.to_thread(line.judge, prepared.folder, asked.folder, self._cases)
+        return asked
 
-    async def _choose(self, line: Line, prepared: Result, exported: Result, asked: Result) -> list[Trial]:
+    async def _choose(
+        self, line: Line, source: Found, prepared: Result, exported: Result, asked: Result
+    ) -> list[Trial]:
         async def attempt(recipe: Recipe) -> Trial:
-            return await self._try(recipe, line, prepared, exported, asked)
+            return await self._try(recipe, line, source, prepared, exported, asked)
 
         return await walk(self._order, attempt, self._trials)
 
-    async def _try(self, recipe: Recipe, line: Line, prepared: Result, exported: Result, asked: Result) -> Trial:
-        built = await self._derive(recipe, line, prepared, exported)
+    async def _try(
+        self, recipe: Recipe, line: Line, source: Found, prepared: Result, exported: Result, asked: Result
+    ) -> Trial:
+        built = await self._derive(recipe, line, source, prepared, exported)
         if not variants.is_run_here(recipe):
             return Trial(recipe, built, Quality())
         with self._journal.step("check", recipe.variant, then=_AFTER["check"]) as now:
-            found, fingerprint = await self._assess(now, recipe, line, built, asked)
+            found, fingerprint = await self._assess(now, recipe, line, source, built, asked)
             checks = line.check(found, recipe)
             now.detail = f"{recipe.variant}: {summary(found)}"
         return Trial(recipe, built, found, judge(found, self._order.gate), checks, fingerprint=fingerprint)
 
-    async def _derive(self, recipe: Recipe, line: Line, prepared: Result, exported: Result) -> Result:
+    async def _derive(self, recipe: Recipe, line: Line, source: Found, prepared: Result, exported: Result) -> Result:
         with self._journal.step("quantize", recipe.variant, then=_AFTER["quantize"]) as now:
-            inputs = {"exported": exported.key, "recipe": msgspec.to_builtins(recipe)}
+            key = keys.quantize(source, exported.key, recipe, is_finished=line.is_finished)
 
             async def make(out: Path, bench: Workbench) -> None:
                 await line.derive(exported.folder, prepared.folder, out, recipe, bench)
 
-            return await self._run(now, "quantize", inputs, make)
+            return await self._run(now, "quantize", key, make)
 
     async def _assess(
-        self, now: RunningStep, recipe: Recipe, line: Line, built: Result, asked: Result
+        self, now: RunningStep, recipe: Recipe, line: Line, source: Found, built: Result, asked: Result
     ) -> tuple[Quality, Path | None]:
         async def make(out: Path, bench: Workbench) -> None:
             found = await line.assess(built.folder, recipe, asked.folder, self._cases, out, bench)
             (out / _QUALITY).write_bytes(msgspec.json.encode(found))
 
-        done = await self._run(now, "check", {"built": built.key, "asked": asked.key}, make)
+        key = keys.check(source, built.key, asked.key, has_source=line.has_source)
+        done = await self._run(now, "check", key, make)
         fingerprint = done.folder / FINGERPRINT
         found = msgspec.json.decode((done.folder / _QUALITY).read_bytes(), type=Quality)
         return found, fingerprint if fingerprint.is_file() else None
@@ -246,8 +252,7 @@ class _Build:
             (out / _MEASURED).write_bytes(msgspec.json.encode(measured))
 
         with self._journal.step("measure", what, then=_AFTER["measure"]) as now:
-            inputs = {"built": built.key, "machine": probe_machine().as_dict(), "versions": versions.found()}
-            done = await self._run(now, "measure", {**inputs, "threads": settings.threads, "name": name}, make)
+            done = await self._run(now, "measure", keys.measure(found, built.key, name, settings), make)
             measured = msgspec.json.decode((done.folder / _MEASURED).read_bytes(), type=Measured | None)
             if measured is not None:
                 now.detail = f"{what}: {measured.decode_tokens_per_s:.0f} tokens/s a stream"
@@ -263,8 +268,9 @@ class _Build:
         with self._journal.step("commit", ", ".join(one.variant for one in chosen)):
             return staged.commit()
 
-    async def _run(self, now: RunningStep, name: str, inputs: dict[str, Any], make: Make) -> Result:
-        result = await self._site.steps.run(name, inputs, now.log, make)
+    async def _run(self, now: RunningStep, name: str, key: Key, make: Make) -> Result:
+        inputs, makers = key
+        result = await self._site.steps.run(name, inputs, now.log, make, makers)
         now.is_kept = result.is_kept
         return result
 

@@ -64,13 +64,10 @@ _GOLDEN_TOKENS = 40
 _CONTEXT = 4096  # as in `scoring`
 
 
-async def ask_source(found: Found, prepared: Path, target: Path, cases: tuple[Case, ...], bench: Workbench) -> None:
-    """Have transformers compute, in float32, all that variants are compared with; write it into ``target``.
-
-    Raises `BuildFailed` when the source cannot be asked, and `CheckFailed` when it passes none of the cases.
-    """
+def enquire(found: Found, cases: tuple[Case, ...]) -> Enquiry:
+    """Return all that the source is asked."""
     goldens = [as_question(chat, max_tokens=_GOLDEN_TOKENS, name="a golden prompt") for chat in _golden_chats()]
-    enquiry = Enquiry(
+    return Enquiry(
         texts=sample(),
         longest=_LONGEST,
         chats=as_questions(),
@@ -78,10 +75,24 @@ async def ask_source(found: Found, prepared: Path, target: Path, cases: tuple[Ca
         own_texts=tuple(len(goldens) + at for at in _spread(len(cases), _OWN_TEXTS)),
         context_length=min(found.context_length, _CONTEXT),
     )
+
+
+async def ask_source(enquiry: Enquiry, prepared: Path, target: Path, bench: Workbench) -> None:
+    """Have transformers compute, in float32, all that variants are compared with; write it into ``target``.
+
+    Raises `BuildFailed` when the source cannot be asked.
+    """
     order = bench.scratch / "enquiry.json"
     order.write_bytes(msgspec.json.encode(enquiry))
     await bench.run("foundry_lite.build.tools.reference", prepared, order, target, toolchain=GENAI)
-    if cases and not _count_of_source(prepared, target, cases):
+
+
+def judge_source(prepared: Path, asked: Path, cases: tuple[Case, ...]) -> None:
+    """Raise `CheckFailed` when the source passes none of the user's cases; ``asked`` is what `ask_source` has written.
+
+    It is judged at each build: what is kept is what the source said, not what was thought of it.
+    """
+    if cases and not _count_of_source(prepared, asked, cases):
         raise CheckFailed(
             f"the source itself passes none of the {len(cases)} cases, so they cannot tell good variants from bad ones",
             hint="Compare 'expected' and 'check' of the cases with what the model answers.",

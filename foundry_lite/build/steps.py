@@ -23,13 +23,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from foundry_lite.build.code_digest import Code, Makers
 from foundry_lite.build.toolchains import Toolchains
-from foundry_lite.build.workbench import PACKAGE, Workbench
+from foundry_lite.build.workbench import Workbench
 from foundry_lite.errors import DamagedArtifact
 from foundry_lite.store.manifest import FileEntry, digest_files, verify_digests
 
 _RECORD = "step.json"
-_CODE = ("build", "catalog")  # packages whose code decides what comes out of a step
+_NO_MAKERS = Makers()
 
 Make = Callable[[Path, Workbench], Awaitable[None]]
 
@@ -65,21 +66,26 @@ class Steps:
         self._cache = root / "cache"
         self._work = root / "work"
         self._toolchains = toolchains
-        self._code = _code_digest()
+        self._code = Code()
 
-    async def run(self, name: str, inputs: Mapping[str, Any], log: Path, make: Make) -> Result:
+    async def run(
+        self, name: str, inputs: Mapping[str, Any], log: Path, make: Make, makers: Makers = _NO_MAKERS
+    ) -> Result:
         """Return the result of a step, made by ``make(output, bench)`` when it is not there.
 
-        ``inputs`` are JSON values: keys of other results, hashes of files, recipes, versions.
+        ``inputs`` are JSON values: keys of other results, hashes of files, recipes. ``makers`` are the code that makes
+        it and the libraries that this uses.
         """
-        key = _digest({"step": name, "code": self._code, "inputs": dict(inputs)})[:24]
+        made_by = await asyncio.to_thread(self._code.ingredients, makers, self._toolchains)
+        inputs = {**inputs, "made_by": made_by}
+        key = _digest({"step": name, "inputs": inputs})[:24]
         kept = self._cache / f"{name}-{key}"
         record = await asyncio.to_thread(_read, kept)
         if record is not None:
             os.utime(kept)  # used now: the last to go
             await asyncio.to_thread(log.write_text, f"kept from an earlier run: {kept}\n", "utf-8")
             return Result(kept / "output", key, record.seconds, is_kept=True)
-        return await self._make(name, key, dict(inputs), log, make)
+        return await self._make(name, key, inputs, log, make)
 
     async def _make(self, name: str, key: str, inputs: dict[str, Any], log: Path, make: Make) -> Result:
         work, kept = self._work / f"{name}-{key}", self._cache / f"{name}-{key}"
@@ -134,12 +140,3 @@ def _size(folder: Path) -> int:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _code_digest() -> str:
-    """Hash the code that makes results: another version of it makes others."""
-    digest = hashlib.sha256()
-    for path in sorted(path for name in _CODE for path in (PACKAGE / name).rglob("*") if path.is_file()):
-        if "__pycache__" not in path.parts:
-            digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()

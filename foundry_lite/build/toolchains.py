@@ -127,6 +127,16 @@ class Toolchains:
             await lock.release()
         return folder
 
+    def versions(self, name: str) -> dict[str, str]:
+        """Return the versions of what a toolchain consists of, whether it is installed or not: its pins say them."""
+        if name == OWN or _lacks(self._find(name)) == ():
+            return installed_versions()
+        pins = (
+            line.partition("#")[0].partition(";")[0] for line in self._find(name).pins.read_text("utf-8").split("\n")
+        )
+        pairs = (line.strip().partition("==") for line in pins)
+        return {package: version for package, _, version in pairs if version}
+
     def scan(self) -> list[Toolchain]:
         """Return every toolchain in its state, and old or unfinished folders of it. Makes nothing."""
         return [one for definition in self._definitions.values() for one in self._scan_one(definition)]
@@ -220,6 +230,15 @@ class Toolchains:
                 return False
         except Timeout:
             return True
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the version of every distribution of this environment, by its name as the package index writes it."""
+    found: dict[str, str] = {}
+    for one in importlib.metadata.distributions():
+        with suppress(KeyError, TypeError, AttributeError):  # what an interrupted installation left
+            found.setdefault(one.metadata["Name"].lower().replace("_", "-"), one.version)
+    return found
 
 
 def _requirements(definition: Definition) -> tuple[Requirement, ...] | None:

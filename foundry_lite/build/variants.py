@@ -42,12 +42,22 @@ async def derive(exported: Path, prepared: Path, target: Path, recipe: Recipe, b
     """
     if problem := why_not_built(recipe):
         raise BuildFailed(f"{recipe.variant} cannot be built: {problem}", hint="Take another recipe or provider.")
-    if recipe.provider in _BUILDER:
+    if is_by_builder(recipe):
         await _by_builder(prepared, target, recipe, bench)
         return
     await _by_us(exported, prepared, target, recipe, bench)
     if recipe.provider is Provider.OPENVINO:
         _ask_for_openvino(target / _CONFIG)
+
+
+def is_by_builder(recipe: Recipe) -> bool:
+    """Say whether onnxruntime-genai's builder makes the whole variant, from the float folder."""
+    return recipe.provider in _BUILDER
+
+
+def is_calibrated(recipe: Recipe) -> bool:
+    """Say whether the float graph is run over texts to make the variant, so that the processor's kernels decide."""
+    return recipe.algorithm is Algorithm.GPTQ or recipe.kv is KvPrecision.INT8 or recipe.mixed
 
 
 def is_run_here(recipe: Recipe) -> bool:
@@ -77,7 +87,7 @@ def why_not_built(recipe: Recipe) -> str:
 
 async def _by_us(exported: Path, prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None:
     job: dict[str, Any] = {"target": str(target), "recipe": recipe, "prepared": str(prepared)}
-    if recipe.algorithm is Algorithm.GPTQ or recipe.kv is KvPrecision.INT8 or recipe.mixed:
+    if is_calibrated(recipe):
         job["texts"] = calibration_tokens(exported)
     path = bench.scratch / "job.json"
     path.write_bytes(msgspec.json.encode(job))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -77,6 +78,17 @@ def test_a_variant_has_its_papers_and_they_agree(home: Path) -> None:
     assert measured["decode_tokens_per_s"] > 0
     assert measured["peak_bytes"] > artifact.manifest.size_bytes
     assert report["candidates"][1]["quality"]["neutral"]["kl_mean"] < 1e-4
+
+
+def test_a_verdict_is_kept_for_this_engine_these_libraries_and_this_processor(home: Path) -> None:
+    records = [json.loads(path.read_bytes()) for path in home.glob("build/cache/check-*/step.json")]
+    assert len(records) >= 2
+    for one in records:
+        libraries = one["inputs"]["made_by"]["libraries"]["own"]
+        assert libraries["onnxruntime"] == importlib.metadata.version("onnxruntime")
+        assert one["inputs"]["processor"]
+    keys = {json.loads(path.read_bytes())["inputs"]["made_by"]["code"] for path in home.glob("build/cache/*/step.json")}
+    assert len(keys) == 6  # each kind of step is made by its own code
 
 
 def test_a_repeat_does_nothing_again_and_another_recipe_only_what_is_new(home: Path) -> None:

@@ -48,7 +48,7 @@ class _Built:
     async def _make(self, through: encoders.Through | None) -> None:
         await prepare(self.found, self.prepared, self.bench)
         await encoders.export(self.found, self.prepared, self.exported, self.bench, through)
-        await encoders.ask(self.found, self.prepared, self.asked, self.bench)
+        await encoders.ask(encoders.enquire(self.found), self.prepared, self.asked, self.bench)
 
     def derive(self, variant: str) -> tuple[Path, float]:
         """Return the variant's folder and its similarity."""

@@ -50,7 +50,9 @@ class Asked:
     def ask(self) -> Asked:
         files = tuple(SOURCE.iterdir())
         found = Found(Kind.FOLDER, SOURCE, files, "LlamaForCausalLM", 4_394_240, 4096)
-        asyncio.run(quality.ask_source(found, SOURCE, self.reference, self.cases, self.bench))
+        enquiry = quality.enquire(found, self.cases)
+        asyncio.run(quality.ask_source(enquiry, SOURCE, self.reference, self.bench))
+        quality.judge_source(SOURCE, self.reference, self.cases)
         return self
 
     def assess(self, built: Path, recipe: Recipe = RECIPE, *, has_source: bool = True) -> Quality:
