@@ -16,6 +16,7 @@ from typing import Any
 from foundry_lite.build.sources.files import check_file, exists, read_json
 from foundry_lite.errors import NotAModel, PickledWeights, UnsupportedAdapter
 
+LORA, TOKENS = "LORA", "TRAINABLE_TOKENS"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 _READ = {"peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "init_lora_weights", "bias"}
@@ -25,6 +26,17 @@ _NEUTRAL = {
     "inference_mode", "layers_pattern", "layers_to_transform", "lora_dropout", "megatron_core", "peft_version",
     "qalora_group_size", "revision", "runtime_config", "target_modules", "task_type",
 }  # fmt: skip
+# Methods that compute beside the weights, so that nothing can be merged.
+_BESIDE_WEIGHTS = {
+    "ADAPTION_PROMPT", "CARTRIDGE", "CPT", "MULTITASK_PROMPT_TUNING", "P_TUNING", "POLY", "PREFIX_TUNING",
+    "PROMPT_TUNING", "XLORA",
+}  # fmt: skip
+_PER_TOKEN = {"alora_invocation_tokens", "arrow_config"}  # fields of LoRA that is not the same for every token
+_BESIDE = "It computes beside the weights and cannot be merged into them. Train LoRA, or all weights."
+_MERGE_FIRST = (
+    "Only LoRA is read here. Merge it by PEFT: PeftModel.from_pretrained(base, folder).merge_and_unload()"
+    ".save_pretrained(target); import the target, with the tokenizer beside it."
+)
 # Ways to begin that leave the base as it was; the others train against a base that they have changed.
 _INITS = (True, False, None, "gaussian", "eva", "orthogonal")
 
@@ -59,10 +71,11 @@ def find_weights(folder: Path) -> Path:
 def check_fields(config: dict[str, Any], obeyed: set[str], hint: str) -> None:
     """Refuse what is neither read here nor among ``obeyed``; ``hint`` says what to do about it.
 
-    Raises `UnsupportedAdapter`.
+    With ``peft_type`` among ``obeyed``, trained tokens alone are taken, too. Raises `UnsupportedAdapter`.
     """
-    if config.get("peft_type") != "LORA":
-        raise unsupported("peft_type", config.get("peft_type"), "Only LoRA adapters can be served.")
+    kind = config.get("peft_type")
+    if kind != LORA and not (kind == TOKENS and "peft_type" in obeyed):
+        raise unsupported("peft_type", kind, _BESIDE if kind in _BESIDE_WEIGHTS else _MERGE_FIRST)
     if config.get("init_lora_weights", True) not in _INITS:
         raise unsupported(
             "init_lora_weights",
@@ -72,7 +85,7 @@ def check_fields(config: dict[str, Any], obeyed: set[str], hint: str) -> None:
         )
     for name, value in config.items():
         if name not in _READ | _NEUTRAL | obeyed and value:
-            raise unsupported(name, value, hint)
+            raise unsupported(name, value, _BESIDE if name in _PER_TOKEN else hint)
 
 
 def unsupported(field: str, value: Any, hint: str) -> UnsupportedAdapter:

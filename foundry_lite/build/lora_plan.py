@@ -4,6 +4,8 @@ Source: the names that PEFT (0.21) saves. ``base_model.model.`` stands before th
 ``lora_A.weight`` and ``lora_B.weight``; ``lora_embedding_A`` and ``lora_embedding_B``; ``lora_B.bias``;
 ``lora_magnitude_vector`` (DoRA); ``base_layer.weight`` or ``.bias`` (what the base had, or a trained bias);
 ``token_adapter.trainable_tokens_delta`` (new rows of an embedding); or ``weight`` or ``bias`` (trained as a whole).
+Where the vocabulary grew, head and embedding stand there with all that they consist of: ``modules_to_save.weight``, the
+same as ``weight``, ``original_module.weight``, and ``token_adapter.base_layer.weight``.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from foundry_lite.build.lora_config import WEIGHTS, rank_of, scale_of
+from foundry_lite.build.lora_config import TOKENS, WEIGHTS, rank_of, scale_of
 from foundry_lite.build.safetensors import Tensor
 from foundry_lite.errors import DamagedWeights, UnsupportedAdapter, WrongBase
 
@@ -23,11 +25,18 @@ HEAD = "lm_head.weight"
 _PREFIX = "base_model.model."
 _KEYS = re.compile(
     r"(?P<module>.+?)\.(?:(?P<side>lora_[AB]|lora_embedding_[AB])(?:\.weight)?|(?P<bias>lora_B\.bias)"
-    r"|(?P<magnitude>lora_magnitude_vector)(?:\.weight)?|base_layer\.(?P<base>weight|bias)"
-    r"|token_adapter\.(?P<tokens>trainable_tokens_delta)|(?P<whole>weight|bias))"
+    r"|(?P<magnitude>lora_magnitude_vector)(?:\.weight)?|(?:token_adapter\.)?base_layer\.(?P<base>weight|bias)"
+    r"|modules_to_save\.(?P<saved>weight|bias)|original_module\.(?P<original>weight|bias)"
+    r"|(?:token_adapter\.)?(?P<tokens>trainable_tokens_delta)|(?P<whole>weight|bias))"
 )
+_PARTS = {"base": "copy", "original": "copy", "tokens": "rows"}
 _CONV1D = re.compile(r"(?:.*\.)?(?:c_attn|c_proj|c_fc|q_attn)")  # GPT-2's, stored as (inputs, outputs)
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+_MERGE_THERE = "Merge it where it was trained (merge_and_unload, save_pretrained), and import that."
+_OTHER_VOCABULARY = (
+    "Give the model that it was trained on, with that vocabulary (resize_token_embeddings, save_pretrained): "
+    f"--base PATH. {_MERGE_THERE.replace('Merge', 'Or merge', 1)}"
+)
 _ONE_BASE = "Give the model that it was trained on: --base PATH."
 
 
@@ -35,12 +44,13 @@ _ONE_BASE = "Give the model that it was trained on: --base PATH."
 class Change:
     """What becomes of one tensor of the base. All texts but ``source`` are names in the adapter's file, or empty.
 
-    In order: ``whole`` or else ``source``, the base's tensor, is taken; ``up``·``down`` times ``scale`` is added; with
-    a ``magnitude`` every output is brought to that length; ``added`` times ``scale`` is added; rows are replaced.
+    In order: ``whole`` or else ``source``, the base's tensor, is taken; rows are replaced; ``up``·``down`` times
+    ``scale`` is added; with a ``magnitude`` every output is brought to that length; ``added`` times ``scale`` is added.
     """
 
     source: str
     whole: str = ""
+    saved: str = ""  # the same as ``whole`` under another name
     copy: str = ""  # what the base's tensor was during the training
     down: str = ""
     up: str = ""
@@ -84,6 +94,7 @@ def make_plan(
         changes[target] = _with_part(before, part, key)
     for target, change in changes.items():
         changes[target] = _complete(target, change, config, base_config, adapter, base)
+    _require_biases(changes, config, base)
     return _settle(changes, names, tied, base)
 
 
@@ -123,9 +134,9 @@ def _read_key(key: str, names: _Names) -> tuple[str, str]:
         return names.find(f"{module}.bias"), "added"
     if found["base"] == "bias":
         return names.find(f"{module}.bias"), "whole"
-    kind = next(one for one in ("magnitude", "base", "tokens", "whole") if found[one])
-    leaf = found["whole"] or "weight"
-    return names.find(f"{module}.{leaf}"), {"base": "copy", "tokens": "rows"}.get(kind, kind)
+    kind = next(one for one in ("magnitude", "base", "original", "saved", "tokens", "whole") if found[one])
+    leaf = found["whole"] or found["saved"] or found["original"] or "weight"
+    return names.find(f"{module}.{leaf}"), _PARTS.get(kind, kind)
 
 
 def _with_part(change: Change, part: str, key: str) -> Change:
@@ -146,9 +157,11 @@ def _complete(
     """Add the numbers, and compare all shapes."""
     module = target.rpartition(".")[0]
     shape = base[change.source]
+    change = dataclasses.replace(change, whole=change.whole or change.saved)
     kept = change.whole or change.copy
     if kept:
-        _require_size(target, adapter[kept].shape, shape)
+        for name in filter(None, (change.whole, change.saved, change.copy)):
+            _require_size(target, adapter[name].shape, shape)
         shape = adapter[kept].shape
         if not change.whole and shape != base[change.source]:
             change = dataclasses.replace(change, whole=change.copy)  # the embedding was made larger before the training
@@ -162,6 +175,19 @@ def _complete(
     if change.rows:
         change = _complete_rows(module, change, config, adapter)
     return change
+
+
+def _require_biases(changes: Mapping[str, Change], config: dict[str, Any], base: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse an adapter that trained biases and does not bring them: versions of PEFT before 0.21 leave some out."""
+    if config.get("bias", "none") == "none":
+        return
+    adapted = (f"{name.removesuffix('.weight')}.bias" for name, change in changes.items() if change.down)
+    missing = next((name for name in adapted if name in base and name not in changes), None)
+    if missing:
+        raise UnsupportedAdapter(
+            f"{WEIGHTS}: {missing} was trained (bias={config['bias']!r}), and PEFT did not save it",
+            hint=f"{_MERGE_THERE} Or save it with PEFT 0.21 or newer.",
+        )
 
 
 def _require_size(target: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
@@ -214,7 +240,7 @@ def _is_transposed(
 
 
 def _complete_rows(module: str, change: Change, config: dict[str, Any], adapter: Mapping[str, Tensor]) -> Change:
-    indices: Any = config.get("trainable_token_indices")
+    indices: Any = config.get("token_indices" if config.get("peft_type") == TOKENS else "trainable_token_indices")
     if isinstance(indices, dict):
         indices = next((indices[name] for name in indices if f".{module}".endswith(f".{name}")), None)
     rows = adapter[change.rows].shape
@@ -230,29 +256,48 @@ def _complete_rows(module: str, change: Change, config: dict[str, Any], adapter:
 def _settle(changes: dict[str, Change], names: _Names, tied: bool, base: Mapping[str, tuple[int, ...]]) -> Plan:
     """Decide whether head and embedding stay one tensor.
 
-    In PEFT's model they are two as soon as one of them has an adapter or a copy of its own: only the trained tokens
-    of an embedding belong to both.
+    In PEFT's model they are two as soon as one of them has an adapter or a copy of its own. What was tied stays in
+    both: the trained tokens of an embedding, and the rows by which a vocabulary grew.
     """
     embedding = changes.get(names.embedding)
     head = changes.get(HEAD)
-    rows = embedding.shape[0] if embedding else base[names.embedding][0]
-    if tied and embedding and not head and embedding.rows:
-        return Plan(changes, unties=False, vocabulary=rows)
-    unties = tied and (head is not None or embedding is not None)
-    if unties and head is None:
-        if base[names.embedding][0] != rows:  # it grew, and only one of the two was saved: they were tied
-            return Plan(changes, unties=False, vocabulary=rows)
-        changes[HEAD] = Change(names.embedding, shape=base[names.embedding])
+    if tied and embedding and head is None and (embedding.rows or _has_only_grown(embedding, base)):
+        return Plan(changes, unties=False, vocabulary=embedding.shape[0])
+    if tied and (embedding or head):
+        untouched = Change(names.embedding, shape=base[names.embedding])
+        before = embedding or untouched
+        changes[HEAD] = _sharing(head or untouched, before, rows=head is not None)
+        after = _sharing(before, changes[HEAD], rows=False)
+        if after is not untouched:
+            changes[names.embedding] = after
+    rows = changes[names.embedding].shape[0] if names.embedding in changes else base[names.embedding][0]
     heads = changes[HEAD].shape[0] if HEAD in changes else base.get(HEAD, (rows,))[0]
     if heads != rows:
-        raise DamagedWeights(
-            f"{WEIGHTS}: the embedding has {rows} tokens, the head {heads}", hint="Save the adapter again."
+        raise UnsupportedAdapter(
+            f"{WEIGHTS}: the embedding has {rows} tokens, the head {heads}: the vocabulary changed in the training, "
+            "and PEFT did not save both",
+            hint=_MERGE_THERE,
         )
-    return Plan(changes, unties=unties, vocabulary=rows)
+    return Plan(changes, unties=tied and HEAD in changes, vocabulary=rows)
+
+
+def _has_only_grown(embedding: Change, base: Mapping[str, tuple[int, ...]]) -> bool:
+    return not embedding.down and embedding.shape != base[embedding.source]
+
+
+def _sharing(one: Change, other: Change, *, rows: bool) -> Change:
+    """Return a tensor with what it shares with the one that it was tied to, and that was saved for that one alone."""
+    is_grown = other.copy and other.whole == other.copy
+    if is_grown and not one.whole:
+        one = dataclasses.replace(one, whole=other.copy, shape=other.shape)
+    if rows and other.rows and not one.rows and one.whole in ("", one.copy):
+        one = dataclasses.replace(one, rows=other.rows, indices=other.indices)
+    return one
 
 
 def _differs(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> WrongBase:
+    other_words = (name == HEAD or name.endswith(_EMBEDDINGS)) and found[1:] == expected[1:]
     return WrongBase(
         f"the adapter was trained on a model whose {name} has the shape {list(found)}; the base has {list(expected)}",
-        hint=_ONE_BASE,
+        hint=_OTHER_VOCABULARY if other_words else _ONE_BASE,
     )

@@ -111,9 +111,6 @@ def _changed(change: Change, weights: Weights) -> Iterator[Matrix]:
             rows *= columns
         elif change.magnitude:
             rows *= (moved.magnitude[first:last] / np.linalg.norm(rows, axis=1))[:, None]
-        for number, index in enumerate(change.indices):
-            if first <= index < last:
-                rows[index - first] = moved.trained[number]
         yield rows
 
 
@@ -126,11 +123,14 @@ class _Moved:
         self._left, self._right = self._factors()
         self._added = self._array(change.added)
         self.magnitude = self._array(change.magnitude)
-        self.trained = self._array(change.rows)
+        self._trained = self._array(change.rows)
 
     def rows(self, path: Path, tensor: Tensor, first: int, last: int) -> Matrix:
-        """Return the rows ``first <= i < last`` with the product of the factors added, or the bias."""
+        """Return the rows ``first <= i < last``: trained ones put in, the product of the factors added, or the bias."""
         rows = read_rows(path, self._change.source, tensor, first, last)
+        for number, index in enumerate(self._change.indices):
+            if first <= index < last:
+                rows[index - first] = self._trained[number]
         if self._left.size:
             rows += self._left[first:last] @ self._right
         if self._added.size:

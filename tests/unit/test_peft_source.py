@@ -114,6 +114,14 @@ def test_without_a_base_it_is_said_how_to_give_one(name: Any, base: Path, folder
     assert "--base PATH" in caught.value.hint
 
 
+def add_biases(base: Path) -> None:
+    """Give the queries of both layers a bias, as Qwen 2's have."""
+    path = base / "model.safetensors"
+    found = safetensors.read_arrays(path)
+    biases = {f"model.layers.{layer}.self_attn.q_proj.bias": np.ones(HIDDEN, np.float32) for layer in range(2)}
+    source_folder.write_arrays(path, found | biases)
+
+
 WRONG: dict[str, tuple[dict[str, Any], Arrays, str]] = {
     "other sizes": ({}, lora(inputs=48), "model.layers.0.self_attn.q_proj.weight has the shape [32, 48]"),
     "other outputs": ({}, lora("self_attn.k_proj"), "has the shape [32, 32]; the base has [16, 32]"),
@@ -180,6 +188,22 @@ def test_a_base_that_is_an_adapter_is_refused(base: Path, folder: Path, tmp_path
 
 REFUSED: dict[str, tuple[dict[str, Any], Arrays | None, type[SourceRejected], str]] = {
     "another method": ({"peft_type": "IA3"}, None, UnsupportedAdapter, "'peft_type' is \"IA3\""),
+    "a prompt": ({"peft_type": "PROMPT_TUNING"}, None, UnsupportedAdapter, "'peft_type' is \"PROMPT_TUNING\""),
+    "a bias that was not saved": (
+        {"bias": "lora_only"},
+        None,
+        UnsupportedAdapter,
+        f"{QUERY}.bias was trained (bias='lora_only'), and PEFT did not save it",
+    ),
+    "saved twice, and not the same": (
+        {},
+        {
+            f"{PREFIX}lm_head.weight": np.ones((VOCABULARY, HIDDEN), np.float32),
+            f"{PREFIX}lm_head.modules_to_save.weight": np.zeros((VOCABULARY, HIDDEN), np.float32),
+        },
+        DamagedWeights,
+        "should be the same, and differ",
+    ),
     "a start that changed the base": ({"init_lora_weights": "pissa"}, None, UnsupportedAdapter, "'init_lora_weights'"),
     "layers put twice": ({"layer_replication": [[0, 2], [1, 2]]}, None, UnsupportedAdapter, "'layer_replication'"),
     "active after some tokens": ({"alora_invocation_tokens": [1]}, None, UnsupportedAdapter, "'alora_invocation"),
@@ -211,9 +235,33 @@ REFUSED: dict[str, tuple[dict[str, Any], Arrays | None, type[SourceRejected], st
 }
 
 
+@pytest.mark.parametrize(
+    ("kinds", "step"),
+    [
+        (
+            ("IA3", "LOHA", "LOKR", "VERA", "OFT", "BOFT", "ADALORA", "RANDLORA", "HRA", "NEW_METHOD"),
+            "merge_and_unload()",
+        ),
+        (("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "XLORA", "ADAPTION_PROMPT", "CPT"), "cannot be merged"),
+    ],
+)
+def test_another_method_is_refused_by_its_name_with_what_to_do_next(
+    kinds: tuple[str, ...], step: str, base: Path, folder: Path
+) -> None:
+    for kind in kinds:
+        with pytest.raises(UnsupportedAdapter, match=f"'peft_type' is \"{kind}\"") as caught:
+            inspect(write_adapter(folder, base, peft_type=kind))
+        assert step in caught.value.hint
+    with pytest.raises(UnsupportedAdapter, match="alora_invocation_tokens") as caught:
+        inspect(write_adapter(folder, base, alora_invocation_tokens=[1]))
+    assert "cannot be merged" in caught.value.hint
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_would_be_merged_wrongly_is_refused(name: str, base: Path, folder: Path) -> None:
     config, found, kind, fact = REFUSED[name]
+    if "bias" in config:
+        add_biases(base)
     with pytest.raises(SourceRejected) as caught:
         inspect(write_adapter(folder, base, found, **config))
     assert type(caught.value) is kind
@@ -290,7 +338,7 @@ def test_the_embedding_may_have_grown_in_training(base: Path, folder: Path, tmp_
     after = merged(found, tmp_path / "merged")
     assert np.array_equal(after["lm_head.weight"], grown * 2)
     assert json.loads((tmp_path / "merged" / "config.json").read_text())["vocab_size"] == VOCABULARY + 3
-    with pytest.raises(DamagedWeights, match="the embedding has 23 tokens, the head 20"):
+    with pytest.raises(UnsupportedAdapter, match="the embedding has 23 tokens, the head 20"):
         inspect(write_adapter(folder, base, lora() | {f"{PREFIX}{EMBEDDING}.weight": grown}))
 
 

@@ -37,7 +37,7 @@ TOKENIZER_FILES = (
 
 _OBEYED = {
     "fan_in_fan_out", "bias", "use_dora", "lora_bias", "modules_to_save", "trainable_token_indices",
-    "save_embedding_layers",
+    "save_embedding_layers", "peft_type", "token_indices", "init_weights",
 }  # fmt: skip
 _MERGE_BY_PEFT = "Merge it by PEFT (merge_and_unload), save the model, and import that."
 _GIVE_BASE = "Give the model that it was trained on, in 16 or 32 bit: --base PATH."
@@ -124,6 +124,7 @@ def read_plan(folder: Path, base: Path, shards: Iterable[Path]) -> tuple[Plan, W
     plan = make_plan(lora_config.read_config(folder), read_config(base), weights.adapter, shapes)
     if not plan.changes:
         raise DamagedWeights(f"{path.name} holds no matrices", hint="Save the adapter again.")
+    _compare_saved(plan, weights)
     return _tied_again(plan, weights), weights
 
 
@@ -154,15 +155,35 @@ def _tied_again(plan: Plan, weights: Weights) -> Plan:
     name, embedding = next(((n, c) for n, c in plan.changes.items() if head and n == head.source), ("", None))
     if not plan.unties or not head or not embedding or not _is_copy(head) or not _is_copy(embedding):
         return plan
-    pieces = [read_raw(weights.path, weights.adapter[one.whole]) for one in (head, embedding)]
-    if not all(np.array_equal(*pair) for pair in zip(*pieces, strict=True)):
+    pairs = [(head.whole, embedding.whole), (head.rows, embedding.rows)]
+    if head.indices != embedding.indices or not all(_is_same(weights, *pair) for pair in pairs):
         return plan
     changes = {one: change for one, change in plan.changes.items() if one != HEAD}
     return Plan(changes, unties=False, vocabulary=plan.changes[name].shape[0])
 
 
 def _is_copy(change: Change) -> bool:
-    return bool(change.whole) and not (change.down or change.rows)
+    return bool(change.whole or change.rows) and not change.down
+
+
+def _is_same(weights: Weights, one: str, other: str) -> bool:
+    """Compare two tensors of the adapter, byte by byte; no name is the same as no name."""
+    if one == other:
+        return True
+    if not one or not other or weights.adapter[one].shape != weights.adapter[other].shape:
+        return False
+    pieces = [read_raw(weights.path, weights.adapter[name]) for name in (one, other)]
+    return all(np.array_equal(*pair) for pair in zip(*pieces, strict=True))
+
+
+def _compare_saved(plan: Plan, weights: Weights) -> None:
+    """Compare what was saved twice, under two names. Raises `DamagedWeights`: PEFT would take either."""
+    for change in plan.changes.values():
+        if change.saved and not _is_same(weights, change.whole, change.saved):
+            raise DamagedWeights(
+                f"{weights.path.name}: {change.whole} and {change.saved} should be the same, and differ",
+                hint="Save the adapter again.",
+            )
 
 
 def _compare_embedding(plan: Plan, weights: Weights) -> None:
@@ -203,6 +224,8 @@ def _likeness(name: str, change: Change, weights: Weights) -> float | None:
         [np.linalg.norm(read_rows(path, name, tensor, *span), axis=1) for span in spans(tensor)] or [np.zeros(0)]
     )
     magnitudes = read_rows(weights.path, change.magnitude, weights.adapter[change.magnitude])
+    rows = min(len(lengths), len(magnitudes))  # a vocabulary may have grown
+    lengths, magnitudes = lengths[:rows], magnitudes[:rows]
     if lengths.std() < 1e-4 * lengths.mean() or not magnitudes.std():
         return None  # rows of one length say nothing
     return float(np.corrcoef(lengths, magnitudes)[0, 1])
