@@ -33,7 +33,7 @@ def main() -> None:
         parser.add_argument(name, type=int, default=default)
     given = parser.parse_args()
     random = np.random.default_rng(0)
-    weight = random.standard_normal((given.inputs, given.outputs), np.float32) / 50
+    weight = random.standard_normal((given.inputs, given.outputs), np.float32) * np.float32(0.02)
     batches = [_activations(random, rows, given.inputs) for rows in ROWS]
     kernels = find_kernels()
     print(
