@@ -96,6 +96,7 @@ def measure(found: Found, built: str, name: str, settings: Settings) -> Key:
         "built": built,
         "name": name,
         "machine": devices.probe_machine().as_dict(),
+        "kernels": devices.find_kernels(),
         "threads": settings.threads,
         "context_length": min(found.context_length, settings.context_length),
     }

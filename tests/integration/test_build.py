@@ -86,7 +86,7 @@ def test_a_verdict_is_kept_for_this_engine_these_libraries_and_this_processor(ho
     for one in records:
         libraries = one["inputs"]["made_by"]["libraries"]["own"]
         assert libraries["onnxruntime"] == importlib.metadata.version("onnxruntime")
-        assert one["inputs"]["processor"]
+        assert one["inputs"]["kernels"]
     keys = {json.loads(path.read_bytes())["inputs"]["made_by"]["code"] for path in home.glob("build/cache/*/step.json")}
     assert len(keys) == 6  # each kind of step is made by its own code
 

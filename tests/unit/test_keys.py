@@ -120,10 +120,10 @@ def test_a_toolchain_that_is_not_installed_has_the_versions_of_its_pins() -> Non
 
 
 def test_the_processor_is_in_the_keys_of_what_its_kernels_compute() -> None:
-    with_it = {step for step, key in STEPS.items() if "processor" in key(DECODER)[0]}
+    with_it = {step for step, key in STEPS.items() if "kernels" in key(DECODER)[0]}
     assert with_it == {"quantize", "check", "measure"}
     plain = keys.quantize(DECODER, "e", parse_variant("cpu-int4"), is_finished=False)
-    assert "processor" not in plain[0]
+    assert "kernels" not in plain[0]
 
 
 def test_modules_named_as_texts_and_files_beside_them_are_followed(tmp_path: Path) -> None:
