@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -100,6 +103,53 @@ def usable_memory() -> int:
         return min(total, int(limit))
     except (OSError, ValueError):  # no cgroup, or "max"
         return total
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTimes:
+    """Seconds of CPU until now, over the cores that this process may use; only differences mean something.
+
+    ``clock`` is the monotonic clock, ``busy`` what all processes took, ``stolen`` what the hypervisor gave to others,
+    ``own`` what some processes of ours took, and ``waited`` for how long some task was ready and had no core, where
+    Linux tells.
+    """
+
+    clock: float
+    cores: int
+    busy: float
+    stolen: float
+    own: float
+    waited: float | None
+
+
+def cpu_times(pids: Iterable[int]) -> CpuTimes:
+    """Return the seconds of CPU until now; of ``pids``, our own processes, those that are gone count nothing."""
+    every = psutil.cpu_times(percpu=True)
+    allowed = os.sched_getaffinity(0) if sys.platform == "linux" else range(len(every))
+    mine = [one for core, one in enumerate(every) if core in allowed]
+    stolen = sum(getattr(one, "steal", 0.0) for one in mine)
+    own = 0.0
+    for pid in pids:
+        with suppress(psutil.Error):
+            taken = psutil.Process(pid).cpu_times()
+            own += taken.user + taken.system
+    kinds = ("user", "nice", "system", "irq", "softirq")  # guests are in the first two
+    busy = sum(getattr(one, kind, 0.0) for one in mine for kind in kinds)
+    return CpuTimes(time.monotonic(), len(mine), busy, stolen, own, _waited())
+
+
+def load_average() -> float | None:
+    """Return the system's load average of the last minute; ``None`` where it has none."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _waited() -> float | None:
+    """Return Linux's pressure stall information of the CPU, in seconds."""
+    try:
+        some = Path("/proc/pressure/cpu").read_text(encoding="ascii").partition("\n")[0]
+        return int(some.rpartition("total=")[2]) / 1e6
+    except (OSError, ValueError):
+        return None
 
 
 def peak_memory_bytes(pid: int) -> int | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from foundry_lite.catalog.encoder import read_encoder
 from foundry_lite.devices import find_kernels, saturates
-from foundry_lite.engine import fingerprint
+from foundry_lite.engine import encoder_fingerprint, fingerprint
 from foundry_lite.engine.encoder_session import EncoderSession
 from foundry_lite.engine.ort_runner import OrtRunner, open_session
 from foundry_lite.errors import LoadFailed
@@ -50,7 +50,7 @@ def _load(folder: Path, kernels: str) -> dict[str, Any]:
 
 def _encode(folder: Path, kernels: str) -> dict[str, Any]:
     try:
-        return {"note": fingerprint.settle_encoder(EncoderSession(folder, read_encoder(folder), 1), folder, kernels)}
+        return {"note": encoder_fingerprint.settle(EncoderSession(folder, read_encoder(folder), 1), folder, kernels)}
     except LoadFailed as error:
         return {"refused": error.message}
 

@@ -26,7 +26,8 @@ from foundry_lite.catalog.encoder import Encoder, read_encoder, write_encoder
 from foundry_lite.catalog.recipe import Algorithm, KvPrecision, Precision, Recipe
 from foundry_lite.catalog.report import FINGERPRINT, Quality
 from foundry_lite.devices import find_kernels
-from foundry_lite.engine.fingerprint import EncoderFingerprint, record_encoder
+from foundry_lite.engine import encoder_fingerprint
+from foundry_lite.engine.encoder_fingerprint import EncoderFingerprint
 from foundry_lite.errors import BuildFailed, CheckFailed
 from foundry_lite.store.manifest import Check
 
@@ -155,7 +156,7 @@ def _fingerprint(ours: Path, similarity: float) -> EncoderFingerprint:
     with np.load(ours) as made:
         results = made["results"]
         texts = [(made[f"ids_{at}"].tolist(), made[f"kinds_{at}"].tolist()) for at in range(len(results))]
-    return record_encoder(texts, results, max(0.0, 1 - similarity), find_kernels())
+    return encoder_fingerprint.record(texts, results, max(0.0, 1 - similarity), find_kernels())
 
 
 def check_similarity(quality: Quality, recipe: Recipe) -> tuple[Check, ...]:

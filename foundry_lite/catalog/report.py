@@ -58,6 +58,25 @@ class Quality(Struct, frozen=True, omit_defaults=True):
     goldens: tuple[Golden, ...] = ()
 
 
+class Pressure(Struct, frozen=True):
+    """What others took of the processor while something was measured, as shares of the time of the cores in use.
+
+    ``others`` is the work of other processes, ``stolen`` what the hypervisor gave to others; ``waited`` is the share of
+    the time for which some task, perhaps one of ours, was ready and had no core (Linux). ``load`` is the load average
+    of the last minute.
+    """
+
+    others: float
+    stolen: float
+    waited: float | None = None
+    load: float | None = None
+
+    @property
+    def is_disturbing(self) -> bool:
+        """Whether a figure of speed says more of the others than of what was measured."""
+        return self.others + self.stolen > 0.1
+
+
 class Measured(Struct, frozen=True):
     """Speed and memory of a variant on one machine. Definitions: `foundry_lite.bench.benchmark`."""
 
@@ -78,6 +97,12 @@ class Measured(Struct, frozen=True):
     loaded_bytes: int | None
     peak_bytes: int | None
     runtime_bytes: int | None = None  # of the worker before it loaded the model
+    pressure: Pressure | None = None  # of the most disturbed of the rounds that count
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether the machine did much else at the time."""
+        return self.pressure is not None and self.pressure.is_disturbing
 
     @property
     def model_bytes(self) -> int | None:

@@ -22,7 +22,7 @@ import numpy as np
 from foundry_lite.catalog.encoder import read_encoder
 from foundry_lite.devices import find_kernels
 from foundry_lite.embedding import Encoded, EncodeRequest, EncodeTimings
-from foundry_lite.engine import encoder_messages, fingerprint, messages
+from foundry_lite.engine import encoder_fingerprint, encoder_messages, messages
 from foundry_lite.engine.encoder_batching import Row, Waiting
 from foundry_lite.engine.encoder_messages import (
     Cancel,
@@ -72,7 +72,7 @@ class Worker:
         self._jobs: dict[int, _Job] = {}
         self._fresh: deque[_Job | Tokenize | Detokenize] = deque()  # with texts that are not tokenised yet
         self._waiting = Waiting()
-        note = fingerprint.settle_encoder(self._session, folder, find_kernels())
+        note = encoder_fingerprint.settle(self._session, folder, find_kernels())
         outbox.send(EncoderLoaded(self._encoder.max_length, self._text.vocabulary, self._encoder.dimensions, note))
 
     def run(self) -> None:

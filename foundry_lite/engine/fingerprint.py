@@ -7,7 +7,6 @@ serves.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -20,19 +19,15 @@ from numpy.typing import NDArray
 from foundry_lite.catalog.report import FINGERPRINT
 from foundry_lite.devices import saturates
 from foundry_lite.engine.divergence import divergences, normalizer
-from foundry_lite.engine.encoder_batching import Row
-from foundry_lite.engine.encoder_session import EncoderSession
 from foundry_lite.engine.runner import Logits, Runner
 from foundry_lite.errors import LoadFailed
 
 _TEXTS, _PROMPT, _STEPS = 3, 24, 4  # texts, tokens of each that are a prompt, and that are decoded after it
 _KEPT = 64  # likeliest tokens of a position
-_ENCODED, _WIDTH = 4, 128  # texts of an encoder, and values of each vector
 # Two processors may differ by a tenth of the loss that the card tells, and a little more, in nats or of the cosine.
 # Measured between SSE4.2, AVX2, AVX512 and VNNI: 0.0008 nats in int4, with saturating 8-bit sums 0.008 and more.
-_RATIO = 0.1
+RATIO = 0.1
 _MORE = 0.005
-_ENCODER_MORE = 0.002
 
 _Kind = TypeVar("_Kind")
 
@@ -56,19 +51,6 @@ class Fingerprint(Struct, frozen=True, omit_defaults=True):
     texts: tuple[tuple[int, ...], ...]
     plain: Positions
     companion: Positions | None = None
-
-
-class EncoderFingerprint(Struct, frozen=True):
-    """The numbers of an encoder: what it made of a few texts, ``ids`` and ``kinds`` of whose tokens are given.
-
-    ``loss`` is what its similarity to the source lacks of 1. Of each vector the first `_WIDTH` values are kept.
-    """
-
-    kernels: str
-    loss: float
-    ids: tuple[tuple[int, ...], ...]
-    kinds: tuple[tuple[int, ...], ...]
-    vectors: tuple[tuple[float, ...], ...]
 
 
 def record(runner: Runner, texts: Sequence[Sequence[int]], loss: float | None, kernels: str) -> Fingerprint | None:
@@ -95,10 +77,10 @@ def settle(runner: Runner, folder: Path, kernels: str) -> str:
         return f"its prompts are computed without 8-bit kernels, which may be wrong on this processor ({kernels})"
     if found.kernels == kernels:
         return ""
-    most = _MORE + _RATIO * found.loss
+    most = _MORE + RATIO * found.loss
     plain = _distance(_sample_plain(runner, found.texts), found.plain)
     if not plain <= most:
-        raise _disagreement(found.kernels, kernels, f"{plain:.4f} nats between them, {most:.4f} is the most")
+        raise disagreement(found.kernels, kernels, f"{plain:.4f} nats between them, {most:.4f} is the most")
     if found.companion is None or not runner.uses_companion:
         return f"measured with {found.kernels}; {kernels} computes the same ({plain:.4f} nats apart)"
     fast = _distance(_sample(runner, found.texts), found.companion)
@@ -112,42 +94,6 @@ def settle(runner: Runner, folder: Path, kernels: str) -> str:
     )
 
 
-def record_encoder(
-    texts: Sequence[tuple[Sequence[int], Sequence[int]]], vectors: NDArray[np.float32], loss: float, kernels: str
-) -> EncoderFingerprint:
-    """Return the fingerprint of an encoder from the tokens of texts, and their kinds, and what it made of them."""
-    few = texts[:_ENCODED]
-    return EncoderFingerprint(
-        kernels,
-        loss,
-        ids=tuple(tuple(ids) for ids, _ in few),
-        kinds=tuple(tuple(kinds) for _, kinds in few),
-        vectors=tuple(tuple(round(float(one), 6) for one in row[:_WIDTH]) for row in vectors[:_ENCODED]),
-    )
-
-
-def settle_encoder(session: EncoderSession, folder: Path, kernels: str) -> str:
-    """Compare a loaded encoder with its fingerprint, as `settle` does; return a sentence where they were compared.
-
-    Raises `LoadFailed` when it computes something else here.
-    """
-    found = read(folder, EncoderFingerprint)
-    if found is None or found.kernels == kernels:
-        return ""
-    pairs = enumerate(zip(found.ids, found.kinds, strict=True))
-    rows = [Row(0, at, np.array(ids, np.int64), np.array(kinds, np.int64)) for at, (ids, kinds) in pairs]
-    recorded = np.array(found.vectors, np.float64)
-    ours = session.run(rows)[:, :_WIDTH].astype(np.float64)
-    apart = float((np.linalg.norm(ours - recorded, axis=1) / np.linalg.norm(recorded, axis=1)).mean())
-    less = _ENCODER_MORE + _RATIO * found.loss  # of the cosine
-    most = math.sqrt(2 * less)  # the distance of two unit vectors of that cosine
-    if not apart <= most:
-        raise _disagreement(
-            found.kernels, kernels, f"vectors {apart:.4f} of their length apart, {most:.4f} is the most"
-        )
-    return f"measured with {found.kernels}; {kernels} computes the same (vectors differ by {apart:.4f})"
-
-
 def read(folder: Path, kind: type[_Kind]) -> _Kind | None:
     """Read a folder's fingerprint; ``None`` where it has none. Raises `LoadFailed` when it cannot be read."""
     path = folder / FINGERPRINT
@@ -159,7 +105,8 @@ def read(folder: Path, kind: type[_Kind]) -> _Kind | None:
         raise LoadFailed(f"{FINGERPRINT} cannot be read: {error}", hint="Import the model again.") from error
 
 
-def _disagreement(measured: str, here: str, apart: str) -> LoadFailed:
+def disagreement(measured: str, here: str, apart: str) -> LoadFailed:
+    """Return the error for a model that computes something else here than where it was measured."""
     return LoadFailed(
         f"this processor ({here}) computes something else than the one that the model was measured on ({measured}): "
         f"{apart} that its figures allow",

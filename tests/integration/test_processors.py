@@ -27,7 +27,7 @@ from foundry_lite.build.quantize import quantize_columns
 from foundry_lite.catalog.encoder import read_encoder
 from foundry_lite.catalog.report import FINGERPRINT
 from foundry_lite.devices import find_kernels
-from foundry_lite.engine import fingerprint
+from foundry_lite.engine import encoder_fingerprint, fingerprint
 from foundry_lite.engine.encoder_batching import Row
 from foundry_lite.engine.encoder_session import EncoderSession
 from foundry_lite.engine.ort_runner import OrtRunner
@@ -267,5 +267,5 @@ def _record_encoder(folder: Path) -> None:
     vectors = EncoderSession(
         folder.parent.parent / "float" / "home" / "models" / "tiny" / "cpu-fp32", read_encoder(folder), 1
     )
-    found = fingerprint.record_encoder([(one, [0] * len(one)) for one in _TEXTS], vectors.run(rows), 0.0, _MEASURED)
+    found = encoder_fingerprint.record([(one, [0] * len(one)) for one in _TEXTS], vectors.run(rows), 0.0, _MEASURED)
     (folder / FINGERPRINT).write_bytes(msgspec.json.encode(found))

@@ -1,0 +1,65 @@
+"""Fingerprint of an encoder: its vectors of a few texts on the processor that its figures were measured on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from foundry_lite.engine.encoder_batching import Row
+from foundry_lite.engine.encoder_session import EncoderSession
+from foundry_lite.engine.fingerprint import RATIO, disagreement, read
+
+_ENCODED, _WIDTH = 4, 128  # texts, and values of each vector
+_MORE = 0.002  # of the cosine, besides a tenth of what the card says is lost
+
+
+class EncoderFingerprint(Struct, frozen=True):
+    """The numbers of an encoder: what it made of a few texts, ``ids`` and ``kinds`` of whose tokens are given.
+
+    ``loss`` is what its similarity to the source lacks of 1. Of each vector the first `_WIDTH` values are kept.
+    """
+
+    kernels: str
+    loss: float
+    ids: tuple[tuple[int, ...], ...]
+    kinds: tuple[tuple[int, ...], ...]
+    vectors: tuple[tuple[float, ...], ...]
+
+
+def record(
+    texts: Sequence[tuple[Sequence[int], Sequence[int]]], vectors: NDArray[np.float32], loss: float, kernels: str
+) -> EncoderFingerprint:
+    """Return the fingerprint of an encoder from the tokens of texts, and their kinds, and what it made of them."""
+    few = texts[:_ENCODED]
+    return EncoderFingerprint(
+        kernels,
+        loss,
+        ids=tuple(tuple(ids) for ids, _ in few),
+        kinds=tuple(tuple(kinds) for _, kinds in few),
+        vectors=tuple(tuple(round(float(one), 6) for one in row[:_WIDTH]) for row in vectors[:_ENCODED]),
+    )
+
+
+def settle(session: EncoderSession, folder: Path, kernels: str) -> str:
+    """Compare a loaded encoder with its fingerprint, as `fingerprint.settle` does; return what it says.
+
+    Raises `LoadFailed` when it computes something else here.
+    """
+    found = read(folder, EncoderFingerprint)
+    if found is None or found.kernels == kernels:
+        return ""
+    pairs = enumerate(zip(found.ids, found.kinds, strict=True))
+    rows = [Row(0, at, np.array(ids, np.int64), np.array(kinds, np.int64)) for at, (ids, kinds) in pairs]
+    recorded = np.array(found.vectors, np.float64)
+    ours = session.run(rows)[:, :_WIDTH].astype(np.float64)
+    apart = float((np.linalg.norm(ours - recorded, axis=1) / np.linalg.norm(recorded, axis=1)).mean())
+    less = _MORE + RATIO * found.loss  # of the cosine
+    most = math.sqrt(2 * less)  # the distance of two unit vectors of that cosine
+    if not apart <= most:
+        raise disagreement(found.kernels, kernels, f"vectors {apart:.4f} of their length apart, {most:.4f} is the most")
+    return f"measured with {found.kernels}; {kernels} computes the same (vectors differ by {apart:.4f})"
