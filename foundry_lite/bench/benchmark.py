@@ -4,7 +4,7 @@ Definitions, on the monotonic clock of the process that asks, unless they say ot
 
 - TTFT: from handing the request to the engine to its first token; where more requests are made at once than the
   worker has slots, waiting for one is part of it.
-- prefill: prompt tokens / the time the model itself took for them, as the worker measured it.
+- prefill: prompt tokens that were computed / the time the model itself took for them, as the worker measured it.
 - decode: (tokens - 1) / (last token - first), as the worker measured it; the median over requests.
 - gap: the time between two tokens of one stream (inter-token latency), over all gaps of all streams. Tokens may come
   several at once (docs/decisions/0007): k tokens that arrive together t after those before them are k gaps of t / k.
@@ -13,9 +13,9 @@ Definitions, on the monotonic clock of the process that asks, unless they say ot
 - peak memory: the highest resident memory of the worker process since it was started, as the kernel counts it. The
   model's own is what lies above ``runtime_bytes``, the process's before it loaded the model: Python and the libraries.
 
-Percentiles are linear interpolations between the two nearest values. Prompts are random tokens of exact length,
-another one for each request, so that nothing can be reused; the end of turn is ignored, so that each request makes
-exactly the tokens asked for. The warm-up round is run and not counted.
+Percentiles are linear interpolations between the two nearest values. Prompts are random tokens of exact length, no two
+of which begin alike (`prompts`), so that nothing can be reused; what was reused all the same is counted. The end of
+turn is ignored, so that each request makes exactly the tokens asked for. The warm-up round is run and not counted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,14 +32,13 @@ from pathlib import Path
 from msgspec import Struct
 
 from foundry_lite import __version__, devices
+from foundry_lite.bench.prompts import Prompts
 from foundry_lite.catalog.report import Measured
 from foundry_lite.engine import providers
 from foundry_lite.engine.engine import Engine, EngineOptions, load_engine
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import GenerationRequest, Sampling, Timings, Tokens
 from foundry_lite.store.store import Artifact
-
-_FIRST_PLAIN_TOKEN = 256  # below lie control tokens and bytes in most vocabularies
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,11 @@ class Latency(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
-    """The figures of one combination. ``requests`` is how many are behind them; the gaps are between tokens."""
+    """The figures of one combination. ``requests`` is how many are behind them; the gaps are between tokens.
+
+    ``cached_tokens`` are the most of any prompt that were reused, not computed: where it is not 0, TTFT is that of the
+    rest.
+    """
 
     prompt_tokens: int
     new_tokens: int
@@ -83,6 +85,7 @@ class Row(Struct, frozen=True):
     prefill_tokens_per_s: Spread
     decode_tokens_per_s: Spread
     system_tokens_per_s: Spread
+    cached_tokens: int = 0
 
 
 class BenchReport(Struct, frozen=True):
@@ -110,6 +113,7 @@ class _Sample:
     prefill: float
     decode: float
     ended: float
+    cached: int
     gaps: tuple[float, ...]
 
 
@@ -189,6 +193,7 @@ async def brief(
         loaded_bytes=found.loaded_bytes,
         peak_bytes=found.peak_bytes,
         runtime_bytes=found.runtime_bytes,
+        cached_tokens=row.cached_tokens,
     )
 
 
@@ -212,25 +217,24 @@ def _require_fit(engine: Engine, workload: Workload) -> None:
 async def _measure_rows(engine: Engine, workload: Workload, report: Callable[[str], None]) -> tuple[Row, ...]:
     cells = [(prompt, streams) for prompt in workload.prompt_tokens for streams in workload.concurrency]
     rounds: dict[tuple[int, int], list[tuple[float, list[_Sample]]]] = {cell: [] for cell in cells}
-    source = random.Random(workload.seed)
+    requests = (workload.rounds + 1) * sum(streams for _, streams in cells)
+    prompts = Prompts(workload.seed, engine.vocabulary, requests)
     for number in range(workload.rounds + 1):  # the cells alternate, so that a slow minute of the machine hits all
         for prompt, streams in cells:
             name = "warm-up" if number == 0 else f"round {number}/{workload.rounds}"
             report(f"{name}: {prompt} prompt tokens, {streams} at once")
-            result = await _run_round(engine, source, prompt, workload.new_tokens, streams)
+            result = await _run_round(engine, prompts, prompt, workload.new_tokens, streams)
             if number > 0:
                 rounds[prompt, streams].append(result)
     return tuple(_summarise(cell, workload.new_tokens, rounds[cell]) for cell in cells)
 
 
 async def _run_round(
-    engine: Engine, source: random.Random, prompt_tokens: int, new_tokens: int, streams: int
+    engine: Engine, prompts: Prompts, prompt_tokens: int, new_tokens: int, streams: int
 ) -> tuple[float, list[_Sample]]:
-    highest = engine.vocabulary - 1
-    lowest = min(_FIRST_PLAIN_TOKEN, highest)
     requests = [
         GenerationRequest(
-            prompt=Tokens(tuple(source.randint(lowest, highest) for _ in range(prompt_tokens))),
+            prompt=Tokens(prompts.draw(prompt_tokens)),
             sampling=Sampling(temperature=0.0),
             max_new_tokens=new_tokens,
             ignore_eos=True,
@@ -245,14 +249,15 @@ async def _run_round(
 async def _run_one(engine: Engine, request: GenerationRequest) -> _Sample:
     began = time.monotonic()
     arrivals: list[tuple[float, int]] = []
-    timings = Timings(0, 0, 0)
+    timings, cached = Timings(0, 0, 0), 0
     async with await engine.begin(request) as generation:
         async for batch in generation.batches():
             if tokens := sum(delta.tokens for delta in batch):
                 arrivals.append((time.monotonic(), tokens))
             timings = batch[-1].timings or timings
+            cached = batch[-1].usage.cached_tokens if batch[-1].usage else cached
     first, last = arrivals[0][0], arrivals[-1][0]
-    return _Sample(first - began, timings.prefill, timings.decode, last, token_gaps(arrivals))
+    return _Sample(first - began, timings.prefill, timings.decode, last, cached, token_gaps(arrivals))
 
 
 def token_gaps(arrivals: Sequence[tuple[float, int]]) -> tuple[float, ...]:
@@ -286,9 +291,10 @@ def _summarise(cell: tuple[int, int], new_tokens: int, rounds: list[tuple[float,
         requests=len(samples),
         ttft_ms=_latency([sample.ttft for sample in samples]),
         gap_ms=_latency(gaps) if (gaps := [gap for sample in samples for gap in sample.gaps]) else None,
-        prefill_tokens_per_s=_spread([prompt_tokens / sample.prefill for sample in samples]),
+        prefill_tokens_per_s=_spread([(prompt_tokens - sample.cached) / sample.prefill for sample in samples]),
         decode_tokens_per_s=_spread([(new_tokens - 1) / sample.decode for sample in samples]),
         system_tokens_per_s=_spread([streams * new_tokens / seconds for seconds, _ in rounds]),
+        cached_tokens=max(sample.cached for sample in samples),
     )
 
 

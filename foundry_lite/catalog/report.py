@@ -97,6 +97,7 @@ class Measured(Struct, frozen=True):
     loaded_bytes: int | None
     peak_bytes: int | None
     runtime_bytes: int | None = None  # of the worker before it loaded the model
+    cached_tokens: int = 0  # the most of any prompt that were reused, not computed
     pressure: Pressure | None = None  # of the most disturbed of the rounds that count
 
     @property

@@ -71,6 +71,8 @@ def _print(report: BenchReport, output: Output) -> None:
     output.line(f"figures  {report.rows[0].new_tokens} new tokens a request; medians of {report.rounds} rounds")
     output.line("         ttft_ms, gap_ms: median / 95th percentile; k tokens that come at once are k equal gaps")
     output.line("         prefill/s, decode/s, all/s: tokens a second of a prompt, of a stream, of all streams")
+    if reused := max(row.cached_tokens for row in report.rows):
+        output.line(f"cached   up to {reused} tokens of a prompt were reused, not computed: ttft_ms is of the rest")
     machine = report.machine
     output.line(f"model    {report.model}; loaded in {report.load_seconds:.2f} s")
     output.line(

@@ -81,11 +81,13 @@ def test_bench_measures_what_it_was_asked_for(home: Path) -> None:
             assert 0 <= latency["low"] <= latency["median"] <= latency["p95"] <= latency["high"]
             assert latency["high"] > 0
         assert row["decode_tokens_per_s"]["low"] > 0
+        assert row["cached_tokens"] == 0  # its vocabulary is small: the same prompts again would come out of the cache
     assert report["peak_bytes"] >= report["loaded_bytes"] > 10_000_000
     assert report["versions"]["onnxruntime"]
     table = cli(home, "bench", "alphabet", *arguments[:4], "--streams", "1,3", "--rounds", "2")
     assert "decode/s" in table.stdout
     assert "medians of 2 rounds" in table.stdout
+    assert "reused" not in table.stdout
 
 
 @pytest.mark.parametrize(

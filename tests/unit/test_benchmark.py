@@ -1,7 +1,8 @@
-"""The arithmetic of a benchmark."""
+"""The arithmetic of a benchmark, and its prompts."""
 
 from __future__ import annotations
 
+import itertools
 import statistics
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundry_lite.bench.benchmark import percentile, token_gaps
+from foundry_lite.bench.prompts import Prompts
 
 
 def test_tokens_that_arrive_together_share_the_time_since_those_before_them() -> None:
@@ -39,3 +41,22 @@ def test_a_percentile_lies_between_the_two_nearest_values(share: float, value: f
 def test_the_middle_percentile_is_the_median(values: list[float]) -> None:
     assert percentile(values, 0.5) == pytest.approx(statistics.median(values))
     assert min(values) - 1e-6 <= percentile(values, 0.95) <= max(values) + 1e-6
+
+
+@given(st.integers(2, 40_000), st.integers(1, 300), st.integers(0, 5))
+def test_no_two_prompts_of_a_run_begin_alike(vocabulary: int, count: int, seed: int) -> None:
+    prompts = Prompts(seed, vocabulary, count)
+    drawn = [prompts.draw(16) for _ in range(count)]
+    assert all(len(one) == 16 and min(one) >= 0 and max(one) < vocabulary for one in drawn)
+    alike = next(length for length in range(16) if vocabulary ** (length + 1) >= count)  # what cannot be avoided
+    assert len({one[: alike + 1] for one in drawn}) == count
+    again = Prompts(seed, vocabulary, count)
+    assert [again.draw(16) for _ in range(count)] == drawn
+
+
+def test_prompts_leave_control_tokens_out_where_there_are_enough_others() -> None:
+    prompts = Prompts(0, 1000, 100)
+    assert min(itertools.chain.from_iterable(prompts.draw(50) for _ in range(100))) >= 256
+    short = Prompts(0, 3, 5)
+    assert [len(short.draw(1)) for _ in range(6)] == [1] * 6
+    assert Prompts(0, 1, 5).draw(3) == (0, 0, 0)
