@@ -16,7 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from foundry_lite.bench.benchmark import BenchReport, Spread, Workload, measure
+from foundry_lite.bench.benchmark import BenchReport, Workload, measure
+from foundry_lite.bench.figures import Spread
 from foundry_lite.catalog.reference import parse_reference
 from foundry_lite.loading import engine_options
 from foundry_lite.settings import read_settings

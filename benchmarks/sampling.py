@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models
 
 from foundry_lite import __version__, devices
-from foundry_lite.bench.benchmark import Spread
+from foundry_lite.bench.figures import Spread
 from foundry_lite.engine.sampler import Chooser, choose
 from foundry_lite.engine.text import Detokenizer
 from foundry_lite.generation import Sampling

@@ -16,13 +16,15 @@ Definitions, on the monotonic clock of the process that asks, unless they say ot
 Percentiles are linear interpolations between the two nearest values. Prompts are random tokens of exact length, no two
 of which begin alike (`prompts`), so that nothing can be reused; what was reused all the same is counted. The end of
 turn is ignored, so that each request makes exactly the tokens asked for. The warm-up round is run and not counted.
+
+A round during which others took more than a tenth of the processor's time (`pressure`) is repeated, at most as often as
+there are rounds; the least disturbed rounds count, and a figure tells what was taken during them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +34,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from foundry_lite import __version__, devices
+from foundry_lite.bench.figures import Round, Row, Sample, summarise, token_gaps
+from foundry_lite.bench.pressure import PressureMeter
 from foundry_lite.bench.prompts import Prompts
 from foundry_lite.catalog.report import Measured
 from foundry_lite.engine import providers
@@ -52,42 +56,6 @@ class Workload:
     seed: int = 0
 
 
-class Spread(Struct, frozen=True):
-    """A median with the smallest and largest value it was taken from."""
-
-    median: float
-    low: float
-    high: float
-
-
-class Latency(Struct, frozen=True):
-    """A median and a 95th percentile, with the smallest and largest value; milliseconds."""
-
-    median: float
-    p95: float
-    low: float
-    high: float
-
-
-class Row(Struct, frozen=True):
-    """The figures of one combination. ``requests`` is how many are behind them; the gaps are between tokens.
-
-    ``cached_tokens`` are the most of any prompt that were reused, not computed: where it is not 0, TTFT is that of the
-    rest.
-    """
-
-    prompt_tokens: int
-    new_tokens: int
-    concurrency: int
-    requests: int
-    ttft_ms: Latency
-    gap_ms: Latency | None
-    prefill_tokens_per_s: Spread
-    decode_tokens_per_s: Spread
-    system_tokens_per_s: Spread
-    cached_tokens: int = 0
-
-
 class BenchReport(Struct, frozen=True):
     """A benchmark with its evidence: model, machine, versions, date."""
 
@@ -103,18 +71,6 @@ class BenchReport(Struct, frozen=True):
     peak_bytes: int | None
     rounds: int
     rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """One request: times in seconds, and the gaps between its tokens."""
-
-    ttft: float
-    prefill: float
-    decode: float
-    ended: float
-    cached: int
-    gaps: tuple[float, ...]
 
 
 async def measure(
@@ -194,6 +150,7 @@ async def brief(
         peak_bytes=found.peak_bytes,
         runtime_bytes=found.runtime_bytes,
         cached_tokens=row.cached_tokens,
+        pressure=row.pressure,
     )
 
 
@@ -216,22 +173,32 @@ def _require_fit(engine: Engine, workload: Workload) -> None:
 
 async def _measure_rows(engine: Engine, workload: Workload, report: Callable[[str], None]) -> tuple[Row, ...]:
     cells = [(prompt, streams) for prompt in workload.prompt_tokens for streams in workload.concurrency]
-    rounds: dict[tuple[int, int], list[tuple[float, list[_Sample]]]] = {cell: [] for cell in cells}
-    requests = (workload.rounds + 1) * sum(streams for _, streams in cells)
+    rounds: dict[tuple[int, int], list[Round]] = {cell: [] for cell in cells}
+    requests = (2 * workload.rounds + 1) * sum(streams for _, streams in cells)
     prompts = Prompts(workload.seed, engine.vocabulary, requests)
     for number in range(workload.rounds + 1):  # the cells alternate, so that a slow minute of the machine hits all
-        for prompt, streams in cells:
+        for cell in cells:
             name = "warm-up" if number == 0 else f"round {number}/{workload.rounds}"
-            report(f"{name}: {prompt} prompt tokens, {streams} at once")
-            result = await _run_round(engine, prompts, prompt, workload.new_tokens, streams)
+            report(f"{name}: {cell[0]} prompt tokens, {cell[1]} at once")
+            result = await _run_round(engine, prompts, cell, workload.new_tokens)
             if number > 0:
-                rounds[prompt, streams].append(result)
-    return tuple(_summarise(cell, workload.new_tokens, rounds[cell]) for cell in cells)
+                rounds[cell].append(result)
+    for _ in range(workload.rounds):
+        for cell in cells:
+            kept = _calmest(rounds[cell], workload.rounds)
+            if kept[-1].pressure.is_disturbing:
+                report(f"others took {kept[-1].pressure.taken:.0%} of the processor: once more, {cell[1]} at once")
+                rounds[cell].append(await _run_round(engine, prompts, cell, workload.new_tokens))
+    return tuple(summarise(cell, workload.new_tokens, _calmest(rounds[cell], workload.rounds)) for cell in cells)
 
 
-async def _run_round(
-    engine: Engine, prompts: Prompts, prompt_tokens: int, new_tokens: int, streams: int
-) -> tuple[float, list[_Sample]]:
+def _calmest(rounds: Sequence[Round], count: int) -> list[Round]:
+    """Return ``count`` rounds, the least disturbed first."""
+    return sorted(rounds, key=lambda one: one.pressure.taken)[:count]
+
+
+async def _run_round(engine: Engine, prompts: Prompts, cell: tuple[int, int], new_tokens: int) -> Round:
+    prompt_tokens, streams = cell
     requests = [
         GenerationRequest(
             prompt=Tokens(prompts.draw(prompt_tokens)),
@@ -241,12 +208,13 @@ async def _run_round(
         )
         for _ in range(streams)
     ]
+    meter = PressureMeter((os.getpid(), engine.pid))
     began = time.monotonic()
     samples = await asyncio.gather(*(_run_one(engine, request) for request in requests))
-    return max(sample.ended for sample in samples) - began, list(samples)
+    return Round(max(sample.ended for sample in samples) - began, tuple(samples), meter.read())
 
 
-async def _run_one(engine: Engine, request: GenerationRequest) -> _Sample:
+async def _run_one(engine: Engine, request: GenerationRequest) -> Sample:
     began = time.monotonic()
     arrivals: list[tuple[float, int]] = []
     timings, cached = Timings(0, 0, 0), 0
@@ -257,51 +225,4 @@ async def _run_one(engine: Engine, request: GenerationRequest) -> _Sample:
             timings = batch[-1].timings or timings
             cached = batch[-1].usage.cached_tokens if batch[-1].usage else cached
     first, last = arrivals[0][0], arrivals[-1][0]
-    return _Sample(first - began, timings.prefill, timings.decode, last, cached, token_gaps(arrivals))
-
-
-def token_gaps(arrivals: Sequence[tuple[float, int]]) -> tuple[float, ...]:
-    """Return the gaps between the tokens of one stream, in seconds, from the times at which how many arrived.
-
-    k tokens that arrive together are k gaps, each a kth of the time since those before them. Those of the first
-    arrival have nothing before them.
-    """
-    gaps: list[float] = []
-    for (before, _), (now, tokens) in itertools.pairwise(arrivals):
-        gaps += [(now - before) / tokens] * tokens
-    return tuple(gaps)
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which ``share`` (0 to 1) of ``values`` lie, interpolated linearly; 0.5 is the median."""
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
-
-
-def _summarise(cell: tuple[int, int], new_tokens: int, rounds: list[tuple[float, list[_Sample]]]) -> Row:
-    prompt_tokens, streams = cell
-    samples = [sample for _, round_samples in rounds for sample in round_samples]
-    return Row(
-        prompt_tokens=prompt_tokens,
-        new_tokens=new_tokens,
-        concurrency=streams,
-        requests=len(samples),
-        ttft_ms=_latency([sample.ttft for sample in samples]),
-        gap_ms=_latency(gaps) if (gaps := [gap for sample in samples for gap in sample.gaps]) else None,
-        prefill_tokens_per_s=_spread([(prompt_tokens - sample.cached) / sample.prefill for sample in samples]),
-        decode_tokens_per_s=_spread([(new_tokens - 1) / sample.decode for sample in samples]),
-        system_tokens_per_s=_spread([streams * new_tokens / seconds for seconds, _ in rounds]),
-        cached_tokens=max(sample.cached for sample in samples),
-    )
-
-
-def _spread(values: list[float]) -> Spread:
-    return Spread(round(percentile(values, 0.5), 2), round(min(values), 2), round(max(values), 2))
-
-
-def _latency(seconds: list[float]) -> Latency:
-    figures = (percentile(seconds, 0.5), percentile(seconds, 0.95), min(seconds), max(seconds))
-    return Latency(*(round(figure * 1e3, 3) for figure in figures))
+    return Sample(first - began, timings.prefill, timings.decode, last, cached, token_gaps(arrivals))

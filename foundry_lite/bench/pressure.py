@@ -8,6 +8,8 @@ from foundry_lite import devices
 from foundry_lite.catalog.report import Pressure
 from foundry_lite.devices import CpuTimes
 
+_TICKS = 0.02  # seconds of a core: what counts of ticks of 10 ms, read at both ends, may be off
+
 
 class PressureMeter:
     """A measurement of pressure, begun when it is made; ``pids`` are the processes whose work is not pressure."""
@@ -25,7 +27,7 @@ def pressure_between(began: CpuTimes, ended: CpuTimes) -> Pressure:
     """Return what others took of the processor between two readings."""
     wall = max(ended.clock - began.clock, 1e-9)
     elapsed = wall * ended.cores
-    others = (ended.busy - began.busy) - (ended.own - began.own)
+    others = (ended.busy - began.busy) - (ended.own - began.own) - _TICKS * ended.cores
     waited = None if began.waited is None or ended.waited is None else _share(ended.waited - began.waited, wall)
     return Pressure(
         others=_share(others, elapsed),

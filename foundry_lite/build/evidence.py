@@ -69,7 +69,7 @@ def _cost(one: Measured, what: str) -> list[Evidence]:
         ("memory_peak", one.peak_bytes, "bytes"),
         ("memory_model", one.model_bytes, "bytes"),
     )
-    machine = name_machine(one.machine)
+    machine = conditions_of(one)
     return [
         Evidence(f"{name}.{conditions}", value, unit, one.date[:10], one.command, None, machine, one.versions)
         for name, value, unit in figures
@@ -90,6 +90,12 @@ def checks_of(quality: Quality, gate: Gate) -> tuple[Check, ...]:
         )
         checks += [Check(name, round(v, 6), bound, loss.positions) for name, v, bound in figures if v is not None]
     return tuple(checks)
+
+
+def conditions_of(one: Measured) -> str:
+    """Return the machine that something was measured on, and what others took of it where that was much."""
+    taken = f", disturbed: others took {one.pressure.taken:.0%} of it" if one.pressure and one.is_disturbed else ""
+    return f"{name_machine(one.machine)}{taken}"
 
 
 def name_machine(machine: dict[str, str | int]) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from foundry_lite.build.evidence import name_machine
+from foundry_lite.build.evidence import conditions_of
 from foundry_lite.build.front_matter import front_matter
 from foundry_lite.catalog.card import Ancestor, Basis, Card, Evidence, Sizes
 from foundry_lite.catalog.recipe import Precision, Recipe
@@ -229,7 +229,7 @@ def _machine(figures: Measured) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(figures.versions.items()))
     return (
         f"- {figures.prompt_tokens} prompt tokens, {figures.new_tokens} new ones: `{figures.command}`, "
-        f"{figures.date[:10]}, {name_machine(figures.machine)}, {versions}"
+        f"{figures.date[:10]}, {conditions_of(figures)}, {versions}"
     )
 
 

@@ -256,6 +256,9 @@ class _Build:
             measured = msgspec.json.decode((done.folder / _MEASURED).read_bytes(), type=Measured | None)
             if measured is not None:
                 now.detail = f"{what}: {measured.decode_tokens_per_s:.0f} tokens/s a stream"
+                if measured.pressure is not None and measured.is_disturbed:
+                    now.detail += f", disturbed: others took {measured.pressure.taken:.0%} of the processor"
+                    self._site.steps.forget(done)  # the next build measures again
         return measured
 
     async def _install(

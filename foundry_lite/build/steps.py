@@ -108,6 +108,10 @@ class Steps:
             shutil.rmtree(work, ignore_errors=True)
         return Result(kept / "output", key, seconds, is_kept=False)
 
+    def forget(self, result: Result) -> None:
+        """Remove a result, so that it is made anew the next time."""
+        shutil.rmtree(result.folder.parent, ignore_errors=True)
+
     def trim(self, most_bytes: int) -> int:
         """Remove what was used longest ago until at most ``most_bytes`` are kept; return the bytes that were freed."""
         shutil.rmtree(self._work, ignore_errors=True)

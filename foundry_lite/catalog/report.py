@@ -72,9 +72,14 @@ class Pressure(Struct, frozen=True):
     load: float | None = None
 
     @property
+    def taken(self) -> float:
+        """The share of the processor that was not ours to use."""
+        return self.others + self.stolen
+
+    @property
     def is_disturbing(self) -> bool:
-        """Whether a figure of speed says more of the others than of what was measured."""
-        return self.others + self.stolen > 0.1
+        """Whether others took so much that a figure of speed may say more of them than of the model."""
+        return self.taken > 0.1
 
 
 class Measured(Struct, frozen=True):

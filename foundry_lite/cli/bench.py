@@ -13,7 +13,8 @@ from foundry_lite.cli.output import Output, megabytes
 from foundry_lite.store.store import Store
 
 if TYPE_CHECKING:
-    from foundry_lite.bench.benchmark import BenchReport, Latency
+    from foundry_lite.bench.benchmark import BenchReport
+    from foundry_lite.bench.figures import Latency
 
 
 def bench(
@@ -73,6 +74,9 @@ def _print(report: BenchReport, output: Output) -> None:
     output.line("         prefill/s, decode/s, all/s: tokens a second of a prompt, of a stream, of all streams")
     if reused := max(row.cached_tokens for row in report.rows):
         output.line(f"cached   up to {reused} tokens of a prompt were reused, not computed: ttft_ms is of the rest")
+    pressure = max((row.pressure for row in report.rows if row.pressure), key=lambda one: one.taken, default=None)
+    if pressure is not None and pressure.is_disturbing:
+        output.line(f"disturbed: others took {pressure.taken:.0%} of the processor; measure again on a quiet machine")
     machine = report.machine
     output.line(f"model    {report.model}; loaded in {report.load_seconds:.2f} s")
     output.line(

@@ -38,7 +38,18 @@ def decide(trials: Sequence[Trial], constraints: Constraints) -> Decision:
     if not fitting:
         return Decision(table, None, _nearest(table, constraints))
     taken, reason = _take(fitting, table, constraints)
-    return Decision(table, taken, f"{taken.label}: {reason}.")
+    return Decision(table, taken, f"{taken.label}: {reason}.{_disturbance(fitting)}")
+
+
+def _disturbance(trials: Sequence[Trial]) -> str:
+    pressures = [one.measured.pressure for one in trials if one.measured is not None and one.measured.is_disturbed]
+    most = max((one.taken for one in pressures if one is not None), default=0.0)
+    if not most:
+        return ""
+    return (
+        f" {len(pressures)} of {len(trials)} were measured while others took up to {most:.0%} of the processor: "
+        "choose again on a quiet machine."
+    )
 
 
 def kept_share(quality: Quality | None) -> float | None:

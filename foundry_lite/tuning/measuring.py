@@ -76,10 +76,11 @@ def _conclude(trial: Trial, found: Sequence[Measured], failed: str | None) -> Tr
         name: statistics.median(getattr(one, name) for one in found)
         for name in ("ttft_ms", "prefill_tokens_per_s", "decode_tokens_per_s", "system_tokens_per_s", "load_seconds")
     }
+    worst = max((one.pressure for one in found if one.pressure), key=lambda one: one.taken, default=None)
     most = {"peak_bytes": max(peaks, default=None), "cached_tokens": max(one.cached_tokens for one in found)}
     return msgspec.structs.replace(
         trial,
-        measured=msgspec.structs.replace(found[-1], **medians, **most),
+        measured=msgspec.structs.replace(found[-1], **medians, **most, pressure=worst),
         ttft_rounds=tuple(one.ttft_ms for one in found),
         system_rounds=tuple(one.system_tokens_per_s for one in found),
     )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,6 +91,24 @@ def test_bench_measures_what_it_was_asked_for(home: Path) -> None:
     assert "decode/s" in table.stdout
     assert "medians of 2 rounds" in table.stdout
     assert "reused" not in table.stdout
+
+
+def test_bench_measures_again_on_a_busy_machine_and_says_that_it_was_busy(tmp_path: Path) -> None:
+    tiny_model.install(tmp_path, "slow", endless=True, work=2000)
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        arguments = ("--prompt-tokens", "16", "--new-tokens", "64", "--streams", "1", "--rounds", "1")
+        report = json.loads(cli(tmp_path, "bench", "slow", *arguments, "--json").stdout)
+        table = cli(tmp_path, "bench", "slow", *arguments)
+    finally:
+        for one in burners:
+            one.kill()
+            one.wait()
+    pressure = report["rows"][0]["pressure"]
+    assert pressure["others"] + pressure["stolen"] > 0.1
+    assert pressure["load"] is None or pressure["load"] > 0
+    assert report["rows"][0]["requests"] == 1  # the calmer one of two rounds
+    assert "disturbed: others took" in table.stdout
 
 
 @pytest.mark.parametrize(

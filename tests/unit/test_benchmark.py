@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_lite.bench.benchmark import percentile, token_gaps
+from foundry_lite.bench.figures import percentile, token_gaps
 from foundry_lite.bench.prompts import Prompts
 
 
