@@ -63,6 +63,12 @@ def write_answer(request: GenerationRequest, form: dict[str, Any] | None, frame:
     return [{"lark_grammar": lark}] + ([] if form is None else [{**form, "name": "answer"}])
 
 
+def held_tools(request: GenerationRequest) -> tuple[Tool, ...]:
+    """Return the tools whose parameters are held to in an answer: all that may be forced, else the strict ones."""
+    tools = _tools(request)
+    return tools if request.tool_choice.mode is ToolMode.REQUIRED else tuple(tool for tool in tools if tool.strict)
+
+
 def _tools(request: GenerationRequest) -> tuple[Tool, ...]:
     """Return those that may be called."""
     prompt, choice = request.prompt, request.tool_choice

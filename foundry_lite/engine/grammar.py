@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
 from foundry_lite.engine.answer_grammar import Frame, as_source, write_answer
+from foundry_lite.engine.blame import Part, find_blame, held_schemas, schemas_of
 from foundry_lite.engine.dialects.thinking import Stage
 from foundry_lite.engine.dialects.voice import Voice
+from foundry_lite.engine.grammar_errors import LONGEST_REASON, NotCompiled, failure, reason_of, refusal
 from foundry_lite.engine.lark import MOST_BYTES
 from foundry_lite.engine.schema import check_embedded, read_schema
 from foundry_lite.errors import EngineBusy, InvalidRequest
@@ -46,21 +48,6 @@ _LIMITS: dict[str, Any] = {
     "step_lexer_fuel": 100_000,  # 7 ms, by the library's own figure
     "verbose_errors": False,  # they would quote the answer
 }
-
-
-_REASON = 240  # characters of a message that is the library's
-_PLAIN = (
-    (r"Resource '([^']*)' is not present", r"'\1' cannot be followed: a schema may refer only to parts of itself"),
-    (r"oneOf constraints are not supported", "oneOf works only where no two branches can both fit; use anyOf"),
-    (
-        r"Current row has|Too many items|schema too large",
-        "it is too ambiguous, or has too many alternatives or optional properties",
-    ),
-    (r"too many (?:states|expressions)|fuel exhausted|too big|lexer precomputation", "it is too complex"),
-    (r"regex parse error.*error: ([^\n]*)", r"invalid regex: \1"),
-    (r"Unable to determine if regex is empty", "a pattern, format and length together are too complex"),
-    (r"NoExtensionBias", "nothing can ever satisfy it"),
-)
 
 
 class _Compiled:
@@ -114,7 +101,7 @@ class Constraint:
     @property
     def error(self) -> str | None:
         """Why this answer cannot go on, or ``None``."""
-        return _reason(self._matcher.get_error()) if self._matcher.is_error() else None
+        return reason_of(self._matcher.get_error()) if self._matcher.is_error() else None
 
 
 class GrammarCompiler:
@@ -138,13 +125,22 @@ class GrammarCompiler:
         Raises `InvalidRequest` for what cannot be enforced or is too complex, and `EngineBusy` while a grammar that
         took too long still occupies a core.
         """
-        return self._constraint(_source(grammar), grammar.param)
+        try:
+            return self._constraint(_source(grammar), grammar.param)
+        except NotCompiled as error:
+            raise self._named(error, schemas_of(grammar)) from error
 
     def constrain(self, request: GenerationRequest, voice: Voice, stage: Stage | None) -> Constraint | None:
         """Return what holds the answer of a model to what a request demands of it, or ``None``. Raises as `compile`.
 
         ``stage`` is where the answer begins; ``None`` where no model is spoken to.
         """
+        try:
+            return self._constrain(request, voice, stage)
+        except NotCompiled as error:
+            raise self._named(error, held_schemas(request)) from error
+
+    def _constrain(self, request: GenerationRequest, voice: Voice, stage: Stage | None) -> Constraint | None:
         form = None if request.grammar is None else json.loads(_source(request.grammar))["grammars"][0]
         grammars = write_answer(request, form, Frame(voice, stage, _JSON_OPTIONS))
         if not grammars:
@@ -152,6 +148,26 @@ class GrammarCompiler:
         param = "tools" if request.grammar is None else request.grammar.param
         _check_size(grammars[0]["lark_grammar"], MOST_BYTES, "tools")
         return self._constraint(as_source(grammars), param)
+
+    def _named(self, error: InvalidRequest, parts: Iterator[Part]) -> InvalidRequest:
+        """Return the error with the tool, keyword and place that it is about, where they are found in time."""
+        tokenizer, found = self._tokenizer, list[InvalidRequest]()
+        until = time.monotonic() + self._deadline
+
+        def fails(schema: Any) -> str | None:
+            if time.monotonic() > until:
+                raise TimeoutError
+            return _why_not(schema, tokenizer)
+
+        def search() -> None:
+            with suppress(TimeoutError, RecursionError):
+                for part in parts:
+                    if blame := find_blame(part.schema, fails):
+                        found.append(refusal(f"{part.name}{blame}", part.param))
+                        return
+
+        self._abandoned = _run(search, self._deadline)
+        return found[0] if found else refusal(error.message, str(error.param))
 
     def _constraint(self, source: str, param: str) -> Constraint:
         compiled = self._kept.get(source)
@@ -177,9 +193,9 @@ class GrammarCompiler:
 
         self._abandoned = _run(build, self._deadline)
         if self._abandoned is not None:
-            raise _refusal(f"the grammar is too complex: it did not compile within {self._deadline:g} s", param)
+            raise refusal(f"the grammar is too complex: it did not compile within {self._deadline:g} s", param)
         if not matchers:
-            raise _failure("the library failed", param)
+            raise failure("the library failed", param)
         matcher, probe = matchers
         _refuse_flaws(probe, param)
         return _Compiled(matcher)
@@ -197,7 +213,7 @@ class GrammarCompiler:
                 return LLTokenizer(text, eos_token=eos_ids)  # Gemma 3 has a token more than logits
         except ValueError as error:
             reason = f"answers of this model cannot be held to a form, because of its tokenizer: {error}"
-            raise InvalidRequest(reason[:_REASON], code="invalid_grammar") from error
+            raise InvalidRequest(reason[:LONGEST_REASON], code="invalid_grammar") from error
 
 
 def _run(work: Callable[[], None], seconds: float) -> threading.Thread | None:
@@ -210,6 +226,17 @@ def _run(work: Callable[[], None], seconds: float) -> threading.Thread | None:
         threading.stack_size(usual)
     thread.join(seconds)
     return thread if thread.is_alive() else None
+
+
+def _why_not(schema: Any, tokenizer: LLTokenizer) -> str | None:
+    """Return why a schema cannot be compiled by itself, or ``None``."""
+    try:
+        source = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_JSON_OPTIONS)
+        probe = _probe(LLMatcher(tokenizer, source, log_level=0, limits=LLParserLimits(**_LIMITS)))
+    except ValueError as error:
+        return reason_of(str(error))
+    warnings = probe.get_grammar_warnings()
+    return reason_of(probe.get_error() if probe.is_error() else warnings[0]) if probe.is_error() or warnings else None
 
 
 def _probe(matcher: LLMatcher) -> LLMatcher:
@@ -243,7 +270,7 @@ def _schema_source(text: str, param: str) -> str:
     try:
         return str(LLMatcher.grammar_from_json_schema(text, overrides=_JSON_OPTIONS))
     except ValueError as error:
-        raise _failure(str(error), param) from error
+        raise failure(str(error), param) from error
 
 
 def _lark_source(text: str) -> str:
@@ -254,30 +281,13 @@ def _lark_source(text: str) -> str:
 def _check_size(text: str, limit: int, param: str) -> None:
     size = len(text.encode(errors="replace"))
     if size > limit:
-        raise _refusal(f"the grammar has {size} bytes; it may have {limit}", param)
+        raise refusal(f"the grammar has {size} bytes; it may have {limit}", param)
 
 
 def _refuse_flaws(matcher: LLMatcher, param: str) -> None:
     """Raise `InvalidRequest` when the library failed, or would have passed over a part."""
     if matcher.is_error():
-        raise _failure(matcher.get_error(), param)
+        raise failure(matcher.get_error(), param)
     warnings = matcher.get_grammar_warnings()
     if warnings:
-        raise _failure(warnings[0], param)
-
-
-def _reason(error: str) -> str:
-    """Return what of the library's message helps a caller: not its state, and not the caller's own grammar."""
-    error = re.split(r"<state>|<non-verbose/>|\n\s*\d+ \|", error, maxsplit=1)[0]
-    for pattern, plain in _PLAIN:
-        if found := re.search(pattern, error, re.DOTALL):
-            return found.expand(plain)
-    return " ".join(error.split())[:_REASON]
-
-
-def _failure(error: str, param: str) -> InvalidRequest:
-    return _refusal(f"the grammar cannot be compiled: {_reason(error)}", param)
-
-
-def _refusal(message: str, param: str) -> InvalidRequest:
-    return InvalidRequest(message, param, "invalid_grammar")
+        raise failure(warnings[0], param)

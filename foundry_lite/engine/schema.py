@@ -157,11 +157,12 @@ def walk(schema: Any, param: str, place: str = "", depth: int = 0) -> Iterator[t
     if depth > _DEPTH:
         raise _refusal(f"the schema is nested more than {_DEPTH} deep", param)
     yield place, schema
-    for step, inner in _inner(schema):
+    for step, inner in inner_schemas(schema):
         yield from walk(inner, param, f"{place}.{step}" if place else step, depth + 1)
 
 
-def _inner(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def inner_schemas(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the schemas right within one, each with the step that leads to it."""
     for keyword in _HOLDS_ONE:
         if keyword in schema and not isinstance(schema[keyword], list):
             yield keyword, schema[keyword]

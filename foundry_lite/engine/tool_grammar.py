@@ -92,7 +92,7 @@ def _frame(writing: Writing, marks: Marks, before: str, more: str) -> tuple[str,
 
 
 def _write_tool(tool: Tool, writing: Writing, marks: Marks, options: dict[str, Any]) -> str:
-    schema = json.dumps({**_parameters(tool), "x-guidance": options}, ensure_ascii=False)
+    schema = json.dumps({**arguments_of(tool), "x-guidance": options}, ensure_ascii=False)
     match writing.shape:
         case Shape.NAMED:
             return f"{literal(tool.name)} {_write_id(writing, marks)} {marks.write(writing.after)} %json {schema}"
@@ -113,7 +113,7 @@ def _write_id(writing: Writing, marks: Marks) -> str:
 
 def _write_out(tool: Tool, writing: Writing, marks: Marks, parts: Rules) -> str:
     """Write a call in a notation of its own."""
-    schema = _parameters(tool)
+    schema = arguments_of(tool)
     try:
         match writing.shape:
             case Shape.GEMMA:
@@ -130,8 +130,8 @@ def _write_out(tool: Tool, writing: Writing, marks: Marks, parts: Rules) -> str:
         raise InvalidRequest(reason, _PARAM, "invalid_grammar") from error
 
 
-def _parameters(tool: Tool) -> dict[str, Any]:
-    """Return the schema of a tool's arguments, which are an object whatever it says."""
+def arguments_of(tool: Tool) -> dict[str, Any]:
+    """Return the schema of a tool's arguments, which are an object whatever it says. Raises `InvalidRequest`."""
     schema = tool.parameters or {}
     kinds = schema.get("type", "object")
     if "object" not in (kinds if isinstance(kinds, list) else [kinds]):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -282,3 +283,34 @@ def _likely(model: Model) -> Callable[[], NDArray[np.float64]]:
         return scores
 
     return logits
+
+
+def _one_of_many(arguments: dict[str, Any]) -> tuple[Tool, ...]:
+    """A tool with one argument that cannot be held to, among others."""
+    fine = Tool("fine", parameters={"type": "object", "properties": {"a": {"type": "string", "pattern": "^a+$"}}})
+    return (fine, Tool("bad", parameters={"type": "object", "properties": arguments}), Tool("more"))
+
+
+@pytest.mark.parametrize("family", FORMS)
+@pytest.mark.parametrize(
+    ("argument", "named"),
+    [
+        ({"type": "string", "pattern": "(?=a)b"}, '"pattern"'),
+        ({"type": "array", "items": {"type": "string", "pattern": "("}}, '"pattern"'),
+        ({"type": "string", "format": "postcode"}, '"format"'),
+    ],
+    ids=["look-ahead", "no expression", "format"],
+)
+def test_what_the_library_refuses_is_named_with_its_tool_and_place(
+    held: dict[str, Held], family: str, argument: dict[str, Any], named: str
+) -> None:
+    tools = _one_of_many({"when": argument})
+    for request in (
+        GenerationRequest(Chat((), tools), tool_choice=FORCED),
+        GenerationRequest(Chat((), tuple(msgspec.structs.replace(tool, strict=True) for tool in tools))),
+    ):
+        with pytest.raises(InvalidRequest, match="'bad'") as refused:
+            held[family].model.held(request)
+        assert named in refused.value.message
+        assert "at properties.when" in refused.value.message
+        assert (refused.value.param, refused.value.code) == ("tools", "invalid_grammar")
