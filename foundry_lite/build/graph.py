@@ -1,4 +1,4 @@
-"""From a float32 graph to what is served: run by `variants` as a subprocess.
+"""From a float32 graph to what is served: run by `variants` and `encoders` as a subprocess.
 
     python -m foundry_lite.build.graph FLOAT_FOLDER JOB.json
 

@@ -1,6 +1,6 @@
 """Make a built model adaptable: beside each linear layer, ``y += (x A) B``, A and B being inputs that have defaults.
 
-Run by `export` as a subprocess:
+Run by `variants` as a subprocess:
 
     python -m foundry_lite.build.lora MODEL_FOLDER
 

@@ -1,4 +1,4 @@
-"""The companion graph that computes prompts: run by `export` as a subprocess.
+"""The companion graph that computes prompts: run by `variants` as a subprocess.
 
     python -m foundry_lite.build.prefill FLOAT_FOLDER TARGET_FOLDER
 

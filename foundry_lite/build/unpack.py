@@ -1,4 +1,4 @@
-"""Packed weights (GPTQ, AWQ) to a folder of floats and the grid that they lie on: run by `prepare` as a subprocess.
+"""Packed weights (GPTQ, AWQ) to a folder of floats and the grid that they lie on: run by `dequantize` as a subprocess.
 
     python -m foundry_lite.build.unpack SOURCE_FOLDER TARGET
 

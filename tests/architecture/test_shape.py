@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,24 @@ def test_a_file_can_be_read_in_one_sitting_and_says_what_it_is_for(path: Path) -
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 320
     assert text.startswith('"""')
+
+
+def test_a_module_that_runs_as_a_subprocess_names_those_who_run_it() -> None:
+    """Who runs a module has its full name as a text; ``run by `x` and `y` as a subprocess`` is what it says itself."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+    callers: dict[str, set[str]] = {}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
+                callers.setdefault(node.value, set()).add(path.stem)
+    said = {}
+    for path, tree in trees.items():
+        text = " ".join((ast.get_docstring(tree) or "").split())
+        if found := re.search(r"[Rr]un by ((?:`\w+`(?:, | and )?)+) as a subprocess", text):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            said[name] = (set(re.findall(r"`(\w+)`", found[1])), callers.get(name, set()))
+    assert len(said) >= 12
+    assert {name: ours for name, (ours, theirs) in said.items() if ours != theirs} == {}
 
 
 @pytest.mark.parametrize(

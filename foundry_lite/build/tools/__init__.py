@@ -1,1 +1,1 @@
-"""What runs inside a toolchain, as a subprocess: the only place of ours that imports torch and transformers."""
+"""Subprocesses of a build, most of them in a toolchain: the only place of ours that imports torch and transformers."""

@@ -1,4 +1,4 @@
-"""A GGUF file to a Hugging Face folder of floats, and the grid of what can be kept: run by `prepare` as a subprocess.
+"""A GGUF file to a folder of floats, and the grid of what can be kept: run by `dequantize` as a subprocess.
 
     python -m foundry_lite.build.tools.dequantize_gguf FILE TARGET
 
