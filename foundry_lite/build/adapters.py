@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from foundry_lite.build.lora_config import (
 from foundry_lite.build.places import FUSED, Place, Places, read_places
 from foundry_lite.build.safetensors import read_arrays
 from foundry_lite.catalog.reference import ModelRef
-from foundry_lite.engine import adapter_file
+from foundry_lite.engine import adapter_file, template_file
 from foundry_lite.errors import DamagedWeights, StorageFull, UnsupportedAdapter
 from foundry_lite.store.adapters import FILE, adapter_taken
 from foundry_lite.store.manifest import FileEntry, Source, new_adapter_manifest, sha256_of, write_manifest
@@ -200,6 +201,19 @@ def install(folder: Path, ref: ModelRef, store: Store, *, replace: bool) -> Arti
         return store.install_adapter(staged, base, replace=replace)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def notes_on(own: Mapping[str, str], base: Artifact) -> tuple[str, ...]:
+    """Return what the user should know of the chat templates that lie beside an adapter of ``base``.
+
+    Raises `LoadFailed` when those of the base cannot be read.
+    """
+    if not own or own == template_file.read_templates(base.folder):
+        return ()
+    return (
+        "It brings a chat template of its own, which is not its base's: requests to it are written with the base's. "
+        f"Import it without '@{base.adapter.manifest.adapter if base.adapter else ''}' to merge it with its own.",
+    )
 
 
 def _adaptable(name: str, store: Store) -> Artifact:

@@ -21,8 +21,8 @@ from foundry_lite.build import safetensors
 from foundry_lite.build.sources.found import Found
 from foundry_lite.build.sources.hf_folder import describe_model, read_architecture
 from foundry_lite.build.sources.model_config import read_config
-from foundry_lite.build.sources.weight_checks import SINGLE
-from foundry_lite.build.sources.zero_checkpoint import Weight, check_finite, drop_tied, read_weights
+from foundry_lite.build.sources.weight_checks import SINGLE, untied
+from foundry_lite.build.sources.zero_checkpoint import Weight, check_finite, drop_tied, read_weights, unties
 from foundry_lite.build.toolchains import GENAI
 from foundry_lite.build.workbench import Workbench, link_or_copy
 from foundry_lite.errors import PickledWeights
@@ -37,7 +37,7 @@ async def prepare(found: Found, target: Path, bench: Workbench) -> None:
     checkpoint = next(path for path in found.files if path.name.endswith("_optim_states.pt")).parent
     for path in found.files:
         if path.suffix != ".pt" and path.name != "config.json":
-            link_or_copy(path.resolve(), target / path.name)
+            link_or_copy(path.resolve(), found.place(path, target))
     unchecked: list[str] = []
     try:
         read_weights(checkpoint)
@@ -63,6 +63,8 @@ def consolidate(folder: Path, checkpoint: Path, target: Path, *, checked: bool =
         check_finite(weights)
     data: dict[str, Iterable[NDArray[Any]]] = {name: _numbers(weight) for name, weight in weights.items()}
     safetensors.write(target / SINGLE, {name: ("F32", one.shape) for name, one in weights.items()}, data)
+    if unties(weights, config):
+        config = untied(config)
     config["dtype"] = "float32"
     if "torch_dtype" in config:
         config["torch_dtype"] = "float32"

@@ -19,7 +19,7 @@ async def unpack_folder(found: Found, target: Path, bench: Workbench) -> None:
     await bench.run("foundry_lite.build.unpack", found.folder, target)
     for path in found.files:
         if path.suffix != ".safetensors" and path.name != "config.json":
-            shutil.copyfile(path, target / path.name)
+            shutil.copyfile(path, found.place(path, target))
 
 
 async def dequantize_gguf(found: Found, target: Path, bench: Workbench) -> None:

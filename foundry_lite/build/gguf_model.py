@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foundry_lite.build.gguf_header import GgufHeader, GgufTensor
+from foundry_lite.engine.template_file import DEFAULT
 from foundry_lite.errors import DamagedWeights, NotAModel, UnsupportedArchitecture
 
 _INSTEAD = "Give the model's Hugging Face folder."
@@ -64,6 +65,7 @@ _FACTORS, _LONG, _SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope
 # Llama 3's own: what its converter made of them is a table, from which they are recognised again.
 _LOW, _HIGH, _TRAINED = 1.0, 4.0, 8192
 _ENDS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|end_of_text|>", "<end_of_turn>")
+_TEMPLATE = "tokenizer.chat_template"
 _CONTROL = 3  # the type of a token
 
 
@@ -226,6 +228,14 @@ def _llama3(factors: NDArray[np.float64], theta: float, turned: int) -> dict[str
         "high_freq_factor": _HIGH,
         "original_max_position_embeddings": _TRAINED,
     }
+
+
+def templates_of(header: GgufHeader) -> dict[str, str]:
+    """Return the chat templates of a file by name: the key of the usual one has none, those of others have theirs."""
+    prefix = f"{_TEMPLATE}."
+    found = {DEFAULT: header.values.get(_TEMPLATE)}
+    found |= {key.removeprefix(prefix): value for key, value in header.values.items() if key.startswith(prefix)}
+    return {name: text for name, text in found.items() if isinstance(text, str) and text}
 
 
 def _table(header: GgufHeader, name: str) -> list[float]:

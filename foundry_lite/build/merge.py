@@ -25,11 +25,14 @@ from foundry_lite.build.safetensors import Tensor, read_rows, spans
 from foundry_lite.build.sources.found import Found
 from foundry_lite.build.sources.model_config import read_config
 from foundry_lite.build.sources.peft_adapter import TOKENIZER_FILES, Weights, own_texts, read_plan, shards_of
-from foundry_lite.build.sources.text_checks import read_template
+from foundry_lite.build.sources.templates import read_templates, write_templates
 from foundry_lite.build.sources.weight_checks import INDEX, SINGLE
 from foundry_lite.build.workbench import Workbench, link_or_copy
 
 Matrix = NDArray[np.float32]
+
+
+_WRITTEN = (".safetensors", ".jinja")  # not taken over as they are
 
 
 class Job(Struct, frozen=True):
@@ -46,15 +49,13 @@ async def prepare(found: Found, target: Path, bench: Workbench) -> None:
     base = found.base
     if base is None:
         raise ValueError("an adapter without its base")
-    texts = {path.name: path for path in base.files if path.suffix != ".safetensors" and path.name != "config.json"}
-    own = {path.name: path for path in own_texts(found.folder)}
+    texts = {path.name: path for path in base.files if path.suffix not in _WRITTEN and path.name != "config.json"}
+    own = {path.name: path for path in own_texts(found.folder) if path.suffix not in _WRITTEN}
     if "tokenizer.json" in own:
         texts = {name: path for name, path in texts.items() if name not in TOKENIZER_FILES}
     for name, path in (texts | own).items():
         link_or_copy(path.resolve(), target / name)
-    template = read_template(base.folder)
-    if template is not None and read_template(target) is None:
-        (target / "chat_template.jinja").write_text(template, encoding="utf-8")
+    write_templates(target, read_templates(found.folder) or read_templates(base.folder))
     job = Job(str(found.folder), str(base.folder), tuple(map(str, shards_of(base))), str(target))
     path = bench.scratch / "merge.json"
     path.write_bytes(msgspec.json.encode(job))

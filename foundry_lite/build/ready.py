@@ -18,6 +18,7 @@ from foundry_lite.build.sources.model_config import read_config, read_shape
 from foundry_lite.build.sources.onnx_decoder import PAST, PRESENT, Decoder, read_decoder
 from foundry_lite.build.toolchains import GENAI
 from foundry_lite.build.workbench import Workbench
+from foundry_lite.engine import template_file
 
 GRAPH = "model.onnx"
 
@@ -27,9 +28,11 @@ async def adopt(found: Found, prepared: Path, target: Path, bench: Workbench) ->
 
     Raises `BuildFailed`.
     """
-    for name in TEXT_FILES:
-        if exists(prepared / name):
-            shutil.copyfile(prepared / name, target / name)
+    texts = [prepared / name for name in TEXT_FILES if exists(prepared / name)]
+    for path in (*texts, *template_file.template_files(prepared).values()):
+        copy = target / path.relative_to(prepared)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
     if found.kind is Kind.GENAI:
         _copy_folder(found, target)
         return

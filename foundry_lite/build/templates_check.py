@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from foundry_lite.build.reference_file import Question, Record, Rendered, as_question
+from foundry_lite.engine.template_file import read_templates
 from foundry_lite.engine.text import TextModel
 from foundry_lite.errors import CheckFailed, InvalidRequest
 from foundry_lite.generation import Chat, Message, Role, Tool, ToolCall
@@ -96,7 +97,9 @@ def check_templates(
     compared = 0
     for name, chat, theirs in chats:
         spelled = any(control in text for text in _texts(chat) for control in controls)
-        has_place = (text_model.shows_tools or not chat.tools) and (text_model.tells_calls or not _has_calls(chat))
+        has_place = (text_model.shows_tools or not chat.tools) and (
+            text_model.tells_calls(chat) or not _has_calls(chat)
+        )
         if not spelled and has_place:
             _compare(text_model, name, chat, theirs)
             compared += 1
@@ -154,8 +157,7 @@ def _control_texts(folder: Path) -> list[str]:
 
 
 def _is_dated(folder: Path) -> bool:
-    paths = [folder / name for name in ("chat_template.jinja", "tokenizer_config.json")]
-    return any(_DATED in path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file())
+    return any(_DATED in template for template in read_templates(folder).values())
 
 
 def as_questions() -> tuple[Question, ...]:

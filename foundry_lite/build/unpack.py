@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from foundry_lite.build.grid import Lattice, write_grid
 from foundry_lite.build.safetensors import Array, Tensor, read_raw, read_rows, spans, write
 from foundry_lite.build.sources.found import Kind
-from foundry_lite.build.sources.packed import Matrix, Packing, can_be_kept, find_floats, find_matrices, read_packing
+from foundry_lite.build.sources.packed import (
+    Matrix,
+    Packing,
+    Part,
+    can_be_kept,
+    find_floats,
+    find_matrices,
+    read_packing,
+)
 from foundry_lite.build.sources.weight_checks import find_weights
 
 # AutoAWQ packs eight outputs into a word in this order, the first into the lowest bits.
@@ -60,8 +68,8 @@ def _copied(path: Path, name: str, tensor: Tensor) -> Iterator[Array]:
 def _unpacked(matrix: Matrix, packing: Packing, lattices: dict[str, Lattice]) -> Iterator[Array]:
     """Yield the matrix as floats ``(outputs, inputs)``; note its lattice, if it is one."""
     whole, zeros = read_integers(matrix, packing)
-    scales = read_rows(matrix.path, matrix.name, matrix.scales)
-    group_of = np.arange(matrix.inputs) // matrix.group if matrix.order is None else _words(matrix, matrix.order)
+    scales = read_rows(matrix.scales.path, matrix.name, matrix.scales.tensor)
+    group_of = np.arange(matrix.inputs) // matrix.group if matrix.order is None else _words(matrix.order)
     if can_be_kept(matrix, packing):
         middle = 1 << (packing.bits - 1)
         columns = None if (zeros == middle).all() else np.ascontiguousarray(zeros.T)
@@ -75,7 +83,7 @@ def _unpacked(matrix: Matrix, packing: Packing, lattices: dict[str, Lattice]) ->
 def read_integers(matrix: Matrix, packing: Packing) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the integers ``(inputs, outputs)`` and the zero points ``(groups, outputs)`` of a matrix."""
     bits = packing.bits
-    words, packed_zeros = _words(matrix, matrix.words), _words(matrix, matrix.zeros)
+    words, packed_zeros = _words(matrix.words), _words(matrix.zeros)
     if packing.kind is Kind.AWQ:
         order = np.argsort(_AWQ_ORDER)
         return _across(words, bits, order), _across(packed_zeros, bits, order)
@@ -86,9 +94,9 @@ def read_integers(matrix: Matrix, packing: Packing) -> tuple[NDArray[np.uint8], 
     return whole, zeros
 
 
-def _words(matrix: Matrix, tensor: Tensor) -> NDArray[np.uint32]:
-    raw = np.concatenate(list(read_raw(matrix.path, tensor)))
-    return raw.view("<u4").reshape(tensor.shape)
+def _words(part: Part) -> NDArray[np.uint32]:
+    raw = np.concatenate(list(read_raw(*part)))
+    return raw.view("<u4").reshape(part.tensor.shape)
 
 
 def _across(words: NDArray[np.uint32], bits: int, order: NDArray[np.intp] | None = None) -> NDArray[np.uint8]:

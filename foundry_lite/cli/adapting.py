@@ -17,7 +17,9 @@ _OBEYED = {"path", "name", "force", "as_json"}  # the options of `import` that m
 
 def import_adapter(path: Path, ref: ModelRef, context: typer.Context, output: Output, *, force: bool) -> None:
     """Install the adapter in ``path``, and say so."""
-    from foundry_lite.build.adapters import install  # loads a native library, which no other command should wait for
+    # They load a native library, which no other command should wait for.
+    from foundry_lite.build.adapters import install, notes_on
+    from foundry_lite.build.sources.templates import read_templates
 
     _refuse_other_options(context)
     if ref.variant is not None:
@@ -25,9 +27,10 @@ def import_adapter(path: Path, ref: ModelRef, context: typer.Context, output: Ou
             f"'{ref}' names a variant; an adapter belongs to all variants of its model",
             hint=f"Call it {ref.name}@{ref.adapter}.",
         )
+    templates = read_templates(path)
     found = install(path, ref, Store(read_settings().home), replace=force)
     assert found.adapter is not None
-    manifest = found.adapter.manifest
+    manifest, notes = found.adapter.manifest, notes_on(templates, found)
     if output.as_json:
         output.json(
             {
@@ -36,9 +39,12 @@ def import_adapter(path: Path, ref: ModelRef, context: typer.Context, output: Ou
                 "rank": manifest.rank,
                 "modules": manifest.modules,
                 "size_bytes": manifest.size_bytes,
+                "notes": notes,
             }
         )
         return
+    for note in notes:
+        output.talk(f"note: {note}")
     output.line(f"installed {ref} over {found.base.ref}, rank {manifest.rank}, {megabytes(manifest.size_bytes)} MB")
     output.talk(f"hint: foundry-lite run {ref}")
 

@@ -25,7 +25,7 @@ from foundry_lite.engine.dialects.writing import can_write, write_calls
 from foundry_lite.engine.encoding import encode_all
 from foundry_lite.engine.guarding import Spelled
 from foundry_lite.engine.template import ChatTemplate
-from foundry_lite.engine.template_file import read_template
+from foundry_lite.engine.template_file import DEFAULT, TOOL_USE, read_templates, template_for
 from foundry_lite.errors import InvalidRequest, LoadFailed
 from foundry_lite.generation import Chat
 
@@ -45,24 +45,27 @@ class TextModel:
         config = _read_json(folder / "tokenizer_config.json")
         self.eos_ids = _eos_ids(folder)
         self.vocabulary = self._tokenizer.get_vocab_size(with_added_tokens=True)
-        source = read_template(folder)
+        sources = read_templates(folder)
         named = {name: text for name in _NAMED_TOKENS if (text := _token_text(config.get(name))) is not None}
-        self._template = None if source is None else ChatTemplate(source, named)
-        self.voice = find_voice(folder, source or "", {token.content: number for number, token in self._added.items()})
+        self._templates = {one: ChatTemplate(sources[one], named) for one in (DEFAULT, TOOL_USE) if one in sources}
+        tokens = {token.content: number for number, token in self._added.items()}
+        with_tools = template_for(sources, tools=True)
+        self.voice = find_voice(folder, with_tools or "", tokens, without_tools=sources.get(DEFAULT, ""))
 
     def render(self, chat: Chat, limit: int | None = None) -> Iterator[str]:
         """Render a conversation, the assistant's turn opened; iterate over the pieces that are encoded one by one.
 
         Raises `InvalidRequest`, or `TooManyTokens` when there are surely more than ``limit``.
         """
-        if self._template is None:
+        template = self._template(chat)
+        if template is None:
             raise InvalidRequest("this model has no chat template, so it cannot take messages", "messages")
         guard = self._spelled.guard(limit)
-        adapted = adapt(chat, self.voice.dialect, shows_tools=self._template.shows_tools)
+        adapted = adapt(chat, self.voice.dialect, shows_tools=template.shows_tools)
         writing = self.voice.dialect.writing
-        writes = self._template.shows_tools and not self._template.tells_calls and can_write(writing)
+        writes = template.shows_tools and not template.tells_calls and can_write(writing)
         write = partial(write_calls, writing=writing) if writes else None
-        return guard.split(self._template.render(adapted, guard.protect, write))
+        return guard.split(template.render(adapted, guard.protect, write))
 
     def encode_pieces(self, pieces: Iterable[str], limit: int | None = None) -> list[int]:
         """Encode what `render` has returned. Raises `TooManyTokens` when there are surely more than ``limit``."""
@@ -82,13 +85,14 @@ class TextModel:
 
     @property
     def shows_tools(self) -> bool:
-        """Whether the chat template has a place for tools; without one, a system message tells of them."""
-        return self._template is None or self._template.shows_tools
+        """Whether the template for tools has a place for them; without one, a system message tells of them."""
+        template = template_for(self._templates, tools=True)
+        return template is None or template.shows_tools
 
-    @property
-    def tells_calls(self) -> bool:
-        """Whether the chat template has a place for calls in the history; without one, they are put into its text."""
-        return self._template is None or self._template.tells_calls
+    def tells_calls(self, chat: Chat) -> bool:
+        """Say whether a conversation's template has a place for calls; without one, they are put into its text."""
+        template = self._template(chat)
+        return template is None or template.tells_calls
 
     def stage(self, tokens: Sequence[int]) -> Stage:
         """Say where the answer to a rendered conversation begins: before the model's thoughts, in them, behind them."""
@@ -163,6 +167,9 @@ class TextModel:
     @cached_property
     def _spelled(self) -> Spelled:
         return Spelled((token.content, token.special) for token in self._added.values())
+
+    def _template(self, chat: Chat) -> ChatTemplate | None:
+        return template_for(self._templates, tools=chat.tools is not None)
 
     def _encode(self, text: str) -> list[int]:
         return self._run(text, add_special_tokens=False)

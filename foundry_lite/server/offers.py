@@ -13,7 +13,7 @@ from foundry_lite.catalog.card import Card, Task
 from foundry_lite.catalog.encoder import Encoder, read_encoder
 from foundry_lite.catalog.recipe import Provider
 from foundry_lite.catalog.reference import ModelRef
-from foundry_lite.engine.template_file import read_template, shows_thoughts, shows_tools
+from foundry_lite.engine.template_file import read_templates, shows_thoughts, shows_tools, template_for
 from foundry_lite.errors import FoundryError, InvalidRequest
 from foundry_lite.loading import encoder_options, engine_options, is_encoder
 from foundry_lite.protocol.models import Capability, ModelBlock, ModelBody, write_model
@@ -139,9 +139,10 @@ def _usual_first(offers: Iterable[Offer]) -> list[Offer]:
 
 
 def _of_template(artifact: Artifact) -> tuple[Capability, ...]:
-    template = read_template(artifact.folder)
-    if template is None:
+    templates = read_templates(artifact.folder)
+    used = [one for tools in (True, False) if (one := template_for(templates, tools=tools)) is not None]
+    if not used:
         return ("completion",)
-    tools: tuple[Capability, ...] = ("tools",) if shows_tools(template) else ()
-    reasoning: tuple[Capability, ...] = ("reasoning",) if shows_thoughts(template) else ()
+    tools: tuple[Capability, ...] = ("tools",) if shows_tools(used[0]) else ()
+    reasoning: tuple[Capability, ...] = ("reasoning",) if any(map(shows_thoughts, used)) else ()
     return ("completion", "chat", *tools, *reasoning)

@@ -43,6 +43,16 @@ def content(name: str, body: bytes) -> Break:
     return lambda folder: (folder / name).write_bytes(body)
 
 
+def index(body: bytes) -> Break:
+    """An index alone: a whole file beside it would be read instead."""
+
+    def make(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_bytes(body)
+
+    return make
+
+
 def link(name: str, target: str) -> Break:
     def make(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
@@ -106,7 +116,7 @@ BROKEN: dict[str, tuple[Break, type[SourceRejected], str]] = {
     "a tensor in no shard": (shards({"model.more": FIRST}), DamagedWeights, "model.more is in model-00001"),
     "an index that leaves": (shards({"x": "../x.safetensors"}), DamagedWeights, "names no safetensors files of this"),
     "an index that lists": (
-        content("model.safetensors.index.json", b'{"weight_map": []}'),
+        index(b'{"weight_map": []}'),
         DamagedWeights,
         "no safete",
     ),
@@ -181,7 +191,7 @@ BROKEN: dict[str, tuple[Break, type[SourceRejected], str]] = {
     "no context": (config(max_position_embeddings=...), NotAModel, "'max_position_embeddings' is None"),
     "a norm with NaN": (config(rms_norm_eps=float("nan")), NotAModel, "'rms_norm_eps' is nan"),
     "a scaling of 0": (config(rope_scaling={"factor": 0}), NotAModel, "'rope_scaling.factor' is 0"),
-    "code of its own": (config(auto_map={}), RemoteCode, "auto_map"),
+    "code of its own": (config(model_type="mine", auto_map={}), RemoteCode, "auto_map"),
     # files
     "a link out of the folder": (link("config.json", "/etc/hostname"), UnsafeSource, "is a link to /etc/hostname"),
     "weights elsewhere": (link("model.safetensors", "../elsewhere"), UnsafeSource, "outside of"),
@@ -197,7 +207,7 @@ BROKEN: dict[str, tuple[Break, type[SourceRejected], str]] = {
     "JSON that unfolds": (content("config.json", b'{"a": [' + b"[]," * 3_000_000 + b"[]]}"), UnsafeSource, "values"),
     "JSON nested deeply": (content("config.json", b'{"a":' * 100_000), NotAModel, "config.json cannot be read"),
     "an index that unfolds": (
-        content("model.safetensors.index.json", b'{"weight_map": [' + b"{}," * 3_000_000 + b"{}]}"),
+        index(b'{"weight_map": [' + b"{}," * 3_000_000 + b"{}]}"),
         UnsafeSource,
         "values",
     ),
@@ -235,7 +245,17 @@ BROKEN: dict[str, tuple[Break, type[SourceRejected], str]] = {
         NotAModel,
         "took more than 0.8 s",
     ),
-    "a template that is no text": (template({"a": 1}), NotAModel, "not a text"),
+    "a template that is no text": (template({"a": 1}), NotAModel, 'is {"a": 1}: no text'),
+    "templates without a usual one": (
+        template([{"name": "tool_use", "template": "{{ messages }}"}]),
+        NotAModel,
+        "chat templates 'tool_use', and none that is called 'default'",
+    ),
+    "a template that is called a path": (
+        template([{"name": "default", "template": "x"}, {"name": "../x", "template": "x"}]),
+        NotAModel,
+        "a chat template is called '../x'",
+    ),
     "a template that does not listen": (template("Once upon a time"), NotAModel, "leaves out what the user says"),
 }
 
@@ -290,10 +310,10 @@ def test_padding_of_the_embedding_is_fine(tmp_path: Path) -> None:
     assert inspect(folder).parameters == source_folder.PARAMETERS
 
 
-@pytest.mark.parametrize("named", [None, [{"name": "tool_use", "template": "{{ messages }}"}]])
-def test_without_a_template_a_plain_one_is_put_in_its_place_and_said_so(named: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("none", [None, []])
+def test_without_a_template_a_plain_one_is_put_in_its_place_and_said_so(none: Any, tmp_path: Path) -> None:
     folder = source_folder.write(tmp_path)
-    template(named)(folder)
+    template(none)(folder)
     found = inspect(folder)
     assert found.needs_template
     assert "a plain one" in found.notes[0]

@@ -16,7 +16,7 @@ from foundry_lite.build import export, prepare
 from foundry_lite.build.onnx_header import read_weights
 from foundry_lite.build.sources import recognise
 from foundry_lite.build.sources.found import Exporter, Found, Kind
-from foundry_lite.build.sources.text_checks import PLAIN_TEMPLATE_NOTE
+from foundry_lite.build.sources.templates import PLAIN_TEMPLATE_NOTE
 from foundry_lite.build.toolchains import Toolchains
 from foundry_lite.build.workbench import Workbench
 from foundry_lite.catalog.card import Defaults

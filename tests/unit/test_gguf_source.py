@@ -14,7 +14,7 @@ from foundry_lite.build.gguf_header import GgufHeader, GgufTensor, read_gguf
 from foundry_lite.build.gguf_model import config_of, row_order
 from foundry_lite.build.sources import recognise
 from foundry_lite.build.sources.found import Exporter, Found, Kind
-from foundry_lite.build.sources.text_checks import PLAIN_TEMPLATE_NOTE
+from foundry_lite.build.sources.templates import PLAIN_TEMPLATE_NOTE
 from foundry_lite.catalog.recipe import Algorithm, Precision, Recipe
 from foundry_lite.errors import DamagedWeights, NotAModel, SourceRejected, UnsafeSource, UnsupportedArchitecture
 from tests.float_model import write_float_model

@@ -117,6 +117,7 @@ def test_weights_that_are_quantized_already_are_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "generation_config.json"])
 def test_a_folder_that_wants_its_code_run_is_refused(name: str, folder: Path) -> None:
+    (folder / "modeling_mine.py").write_text("raise SystemExit")
     write_json(folder, name, {**source_folder.CONFIG, "auto_map": {"AutoModelForCausalLM": "modeling_mine.Mine"}})
     with pytest.raises(RemoteCode, match=f"{name} has an 'auto_map'"):
         inspect(folder)
@@ -167,7 +168,7 @@ def test_the_weights_of_all_shards_are_counted(folder: Path) -> None:
     assert source.parameters == source_folder.PARAMETERS
     assert [path.name for path in source.files[:2]] == names
     source_folder.write_arrays(folder / names[0], found)
-    with pytest.raises(DamagedWeights, match="as another shard does"):
+    with pytest.raises(DamagedWeights, match=f"{names[0]} and {names[1]} both hold "):
         inspect(folder)
 
 

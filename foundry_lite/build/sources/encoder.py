@@ -12,12 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foundry_lite.build.sources import hf_folder
+from foundry_lite.build.sources import hf_folder, remote_code
 from foundry_lite.build.sources.files import LARGEST_TEXT, check_file, decode_json, exists, read_bytes, read_json
 from foundry_lite.build.sources.found import Exporter, Found, Kind, Options
 from foundry_lite.build.sources.model_config import read_config, read_shape
-from foundry_lite.build.sources.text_checks import check_vocabulary
-from foundry_lite.build.sources.weight_checks import Shapes, check_finite, find_weights, shapes_of, weight_bits
+from foundry_lite.build.sources.vocabulary import check_vocabulary
+from foundry_lite.build.sources.weight_checks import (
+    Shapes,
+    check_finite,
+    find_weights,
+    shapes_of,
+    weight_bits,
+    weights_notes,
+)
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.encoder import Activation, Encoder, Pooling, Similarity
 from foundry_lite.errors import DamagedWeights, NotAModel, SourceRejected, UnsupportedArchitecture
@@ -79,7 +86,8 @@ def inspect(folder: Path, _options: Options | None = None) -> Found:
     `UnsafeSource`.
     """
     config = _read_config(folder)
-    hf_folder.refuse_code(folder)
+    stem = _stem(_architecture(config))
+    code = remote_code.check_code(folder, config, is_known=stem in FAMILIES or stem in DECODERS)
     encoder = read_head(folder)
     weights = find_weights(folder)
     tensors = shapes_of(weights)
@@ -98,7 +106,7 @@ def inspect(folder: Path, _options: Options | None = None) -> Found:
         exporter=Exporter.ENCODER,
         license=hf_folder.read_license(folder),
         weight_bits=weight_bits(weights),
-        notes=() if is_said else (_MEAN_NOTE,),
+        notes=(*([] if is_said else [_MEAN_NOTE]), *weights_notes(folder), *code),
     )
 
 

@@ -64,4 +64,11 @@ class Found:
     base: Found | None = None
     recipe: Recipe | None = None
     needs_template: bool = False  # it brings no chat template: a plain one is put in its place
+    unties: bool = False  # its head has weights of its own, and its configuration says that it is the embedding
     notes: tuple[str, ...] = ()
+
+    def place(self, path: Path, target: Path) -> Path:
+        """Return where one of the files goes in the folder ``target``; the folders on the way are made."""
+        place = target / path.relative_to(self.folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return place

@@ -11,7 +11,8 @@ from foundry_lite.build.onnx_header import Weights, read_weights
 from foundry_lite.build.sources.files import check_file, exists, read_json
 from foundry_lite.build.sources.found import Exporter, Found, Kind, Options
 from foundry_lite.build.sources.hf_folder import sampling_of, text_files
-from foundry_lite.build.sources.text_checks import PLAIN_TEMPLATE_NOTE, check_template, check_vocabulary
+from foundry_lite.build.sources.templates import check_templates, notes_on
+from foundry_lite.build.sources.vocabulary import check_vocabulary
 from foundry_lite.catalog.card import Defaults
 from foundry_lite.catalog.recipe import Provider, Recipe
 from foundry_lite.engine import model_folder
@@ -54,7 +55,7 @@ def inspect(folder: Path, _options: Options | None = None) -> Found:
     weights = read_weights(graph, folder)
     described = _describe(folder, layers)
     check_vocabulary(folder, described.vocabulary)
-    has_template = check_template(folder)
+    templates = check_templates(folder)
     kind = str(model.get("type", "unknown"))[:80]
     return Found(
         kind=Kind.GENAI,
@@ -67,8 +68,8 @@ def inspect(folder: Path, _options: Options | None = None) -> Found:
         defaults=_defaults(config),
         weight_bits=weights.bits,
         recipe=_recipe(weights, decoder),
-        needs_template=not has_template,
-        notes=_notes(weights, has_template=has_template),
+        needs_template=not templates,
+        notes=(_note(weights), *notes_on(templates)),
     )
 
 
@@ -141,9 +142,8 @@ def _architecture(folder: Path) -> str:
     return str(names[0])[:80] if isinstance(names, list) and names else ""
 
 
-def _notes(weights: Weights, *, has_template: bool) -> tuple[str, ...]:
-    note = f"it is taken as it stands, weights of {weights.bits} bits; there is no source to compare it with"
-    return (note,) if has_template else (note, PLAIN_TEMPLATE_NOTE)
+def _note(weights: Weights) -> str:
+    return f"it is taken as it stands, weights of {weights.bits} bits; there is no source to compare it with"
 
 
 def _section(config: dict[str, Any], name: str) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from foundry_lite.build.gguf_header import MAGIC, TYPES, GgufHeader, read_gguf
-from foundry_lite.build.gguf_model import config_of, family_of, name_of
+from foundry_lite.build.gguf_model import config_of, family_of, name_of, templates_of
 from foundry_lite.build.sources.files import check_file
 from foundry_lite.build.sources.found import Found, Kind, Options
 from foundry_lite.build.sources.model_config import read_shape
-from foundry_lite.build.sources.text_checks import PLAIN_TEMPLATE_NOTE, try_template
+from foundry_lite.build.sources.templates import notes_on, try_templates
 from foundry_lite.build.sources.weight_checks import check_shapes
 from foundry_lite.catalog.recipe import Algorithm, Precision, Recipe
 from foundry_lite.errors import DamagedWeights, NotAModel, UnsupportedArchitecture
@@ -55,7 +55,7 @@ def inspect(path: Path, _options: Options | None = None) -> Found:
     shapes = {name: one.shape for one in header.tensors.values() if (name := name_of(header, one.name)) is not None}
     check_shapes(config, architecture, shape, shapes)
     notes = [_weights_note(header), *_check_tokenizer(header, shape.vocabulary)]
-    has_template = _check_template(header)
+    templates = _check_templates(header)
     licence = header.values.get("general.license")
     main = main_type(header)
     return Found(
@@ -68,8 +68,8 @@ def inspect(path: Path, _options: Options | None = None) -> Found:
         license=licence if isinstance(licence, str) and licence else "unknown",
         weight_bits=_bits(main),
         recipe=_KEPT.get(main),
-        needs_template=not has_template,
-        notes=(*notes, *(() if has_template else (PLAIN_TEMPLATE_NOTE,))),
+        needs_template=not templates,
+        notes=(*notes, *notes_on(templates)),
     )
 
 
@@ -124,18 +124,16 @@ def _check_tokenizer(header: GgufHeader, rows: int) -> list[str]:
     return []
 
 
-def _check_template(header: GgufHeader) -> bool:
-    source = header.values.get("tokenizer.chat_template")
-    if not isinstance(source, str) or not source:
-        return False
+def _check_templates(header: GgufHeader) -> dict[str, str]:
+    templates = templates_of(header)
     tokens = header.values["tokenizer.ggml.tokens"]
     special: dict[str, Any] = {}
     for name, key in (("bos_token", "bos"), ("eos_token", "eos"), ("pad_token", "padding"), ("unk_token", "unknown")):
         number = header.values.get(f"tokenizer.ggml.{key}_token_id")
         if isinstance(number, int) and 0 <= number < len(tokens):
             special[name] = tokens[number]
-    try_template(source, special)
-    return True
+    try_templates(templates, special)
+    return templates
 
 
 def _weights_note(header: GgufHeader) -> str:

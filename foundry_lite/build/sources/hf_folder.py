@@ -8,20 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from foundry_lite.build import families
+from foundry_lite.build.sources import remote_code
 from foundry_lite.build.sources.files import check_file, exists, read_json
 from foundry_lite.build.sources.found import Found, Kind, Options
 from foundry_lite.build.sources.model_config import read_config, read_shape
-from foundry_lite.build.sources.text_checks import PLAIN_TEMPLATE_NOTE, check_template, check_vocabulary
+from foundry_lite.build.sources.templates import check_templates, notes_on, template_paths
+from foundry_lite.build.sources.vocabulary import check_vocabulary
 from foundry_lite.build.sources.weight_checks import (
+    OWN_HEAD_NOTE,
     Shapes,
+    by_name,
     check_finite,
     check_shapes,
     find_weights,
+    has_own_head,
+    is_tied,
     shapes_of,
     weight_bits,
+    weights_notes,
 )
 from foundry_lite.catalog.card import Defaults
-from foundry_lite.errors import RemoteCode, UnsupportedArchitecture
+from foundry_lite.errors import UnsupportedArchitecture
 
 TEXT_FILES = (
     "config.json",
@@ -51,7 +58,7 @@ def inspect(folder: Path, _options: Options | None = None) -> Found:
     `UnsafeSource`.
     """
     config = read_config(folder)
-    refuse_code(folder)
+    check_code(folder, config)
     read_architecture(config)
     if config.get("quantization_config"):
         raise UnsupportedArchitecture(
@@ -68,12 +75,19 @@ def describe(folder: Path) -> Found:
     Raises a `SourceRejected`.
     """
     config = read_config(folder)
-    refuse_code(folder)
+    check_code(folder, config)
     architecture = read_architecture(config)
     weights = find_weights(folder)
     found = describe_model(folder, config, architecture, shapes_of(weights))
     check_finite(weights)
-    return dataclasses.replace(found, files=(*weights, *text_files(folder)))
+    found = dataclasses.replace(found, files=(*weights, *text_files(folder)))
+    return with_head(found, unties=is_tied(config) and has_own_head(by_name(weights)))
+
+
+def with_head(found: Found, *, unties: bool) -> Found:
+    """Return what was found of a folder, with which of its weight files are read and whether its head is its own."""
+    notes = (*found.notes, *weights_notes(found.folder), *[OWN_HEAD_NOTE] * unties)
+    return dataclasses.replace(found, unties=unties, notes=notes)
 
 
 def describe_model(folder: Path, config: dict[str, Any], architecture: str, tensors: Shapes | None) -> Found:
@@ -86,7 +100,7 @@ def describe_model(folder: Path, config: dict[str, Any], architecture: str, tens
     if tensors is not None:
         check_shapes(config, architecture, shape, tensors)
     check_vocabulary(folder, shape.vocabulary)
-    has_template = check_template(folder)
+    templates = check_templates(folder)
     family = families.find(architecture, config)
     return Found(
         kind=Kind.FOLDER,
@@ -98,24 +112,20 @@ def describe_model(folder: Path, config: dict[str, Any], architecture: str, tens
         exporter=family.exporter,
         defaults=_defaults(folder),
         license=read_license(folder),
-        needs_template=not has_template,
-        notes=(*family.notes, *(() if has_template else (PLAIN_TEMPLATE_NOTE,))),
+        needs_template=not templates,
+        notes=(*family.notes, *check_code(folder, config), *notes_on(templates)),
     )
 
 
 def text_files(folder: Path) -> tuple[Path, ...]:
     """Return the small files that a build may read. Raises `UnsafeSource` when one is none of this folder."""
-    return tuple(check_file(folder / name) for name in TEXT_FILES if exists(folder / name))
+    named = tuple(check_file(folder / name) for name in TEXT_FILES if exists(folder / name))
+    return named + template_paths(folder)
 
 
-def refuse_code(folder: Path) -> None:
-    """Raise `RemoteCode` when the folder wants Python code of its own to be run."""
-    for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
-        if exists(folder / name) and "auto_map" in read_json(folder / name):
-            raise RemoteCode(
-                f"{name} has an 'auto_map': this model wants Python code from its own folder to be run",
-                hint="Code that comes with a model is never run. Use a model of a family built into transformers.",
-            )
+def check_code(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
+    """Return what is to be said of code that a decoder's folder names; raise `RemoteCode` where it needs any."""
+    return remote_code.check_code(folder, config, is_known=_architecture(config) in families.supported())
 
 
 def read_architecture(config: dict[str, Any]) -> str:
@@ -123,12 +133,16 @@ def read_architecture(config: dict[str, Any]) -> str:
 
     Raises `UnsupportedArchitecture`, or `NotAModel` and `UnsafeSource` for sizes that no model has.
     """
-    names = config.get("architectures")
-    name = str(names[0]) if isinstance(names, list) and names else ""
+    name = _architecture(config)
     if name in families.supported():
         read_shape(config)  # before anything is computed of them
     families.find(name, config)
     return name
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    names = config.get("architectures")
+    return str(names[0]) if isinstance(names, list) and names else ""
 
 
 def _defaults(folder: Path) -> Defaults:

@@ -9,9 +9,10 @@ from pathlib import Path
 from foundry_lite.build.onnx_header import read_weights
 from foundry_lite.build.sources.files import check_file, exists, read_json
 from foundry_lite.build.sources.found import Exporter, Found, Kind, Options
-from foundry_lite.build.sources.hf_folder import refuse_code, text_files
+from foundry_lite.build.sources.hf_folder import check_code, text_files
 from foundry_lite.build.sources.model_config import Shape, read_config, read_shape
-from foundry_lite.build.sources.text_checks import PLAIN_TEMPLATE_NOTE, check_template, check_vocabulary
+from foundry_lite.build.sources.templates import check_templates, notes_on
+from foundry_lite.build.sources.vocabulary import check_vocabulary
 from foundry_lite.catalog.card import Defaults
 from foundry_lite.engine import graph_file
 from foundry_lite.engine.graph_file import GraphFile, Value
@@ -57,12 +58,12 @@ def inspect(path: Path, _options: Options | None = None) -> Found:
     folder = _folder_of(graph)
     check_file(graph, folder)
     config = read_config(folder)
-    refuse_code(folder)
+    code = check_code(folder, config)
     shape = read_shape(config)
     decoder = read_decoder(graph, shape)
     weights = read_weights(graph, folder)
     check_vocabulary(folder, decoder.vocabulary)
-    has_template = check_template(folder)
+    templates = check_templates(folder)
     names = config.get("architectures")
     note = "it is a graph already: its keys and values are copied at every step; there is no source to compare it with"
     return Found(
@@ -76,8 +77,8 @@ def inspect(path: Path, _options: Options | None = None) -> Found:
         defaults=_defaults(folder),
         weight_bits=weights.bits,
         recipe=weights.recipe,
-        needs_template=not has_template,
-        notes=(note,) if has_template else (note, PLAIN_TEMPLATE_NOTE),
+        needs_template=not templates,
+        notes=(note, *code, *notes_on(templates)),
     )
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from foundry_lite.build.safetensors import Tensor, read_raw
-from foundry_lite.build.sources import hf_folder
+from foundry_lite.build.sources import hf_folder, weight_checks
 from foundry_lite.build.sources.found import Found, Kind, Options
 from foundry_lite.build.sources.model_config import read_config
-from foundry_lite.build.sources.weight_checks import check_finite, find_weights
+from foundry_lite.build.sources.weight_checks import HEADS, by_name, check_finite, find_weights, is_tied
 from foundry_lite.catalog.recipe import BLOCK_SIZES, Algorithm, Precision, Recipe
 from foundry_lite.errors import DamagedWeights, NotAModel, SourceRejected, UnsupportedArchitecture
 
@@ -46,30 +46,36 @@ class Packing:
     adds_one: bool
 
 
+class Part(NamedTuple):
+    """One tensor of a packed matrix, with its file: shards are cut anywhere."""
+
+    path: Path
+    tensor: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """One packed matrix: the tensors of a file that make it up."""
+    """One packed matrix: the tensors that make it up."""
 
     name: str  # that of its float weight
-    path: Path
-    words: Tensor
-    scales: Tensor
-    zeros: Tensor
-    order: Tensor | None
+    words: Part
+    scales: Part
+    zeros: Part
+    order: Part | None
     inputs: int
     outputs: int
 
     @property
     def group(self) -> int:
         """Inputs that share a scale."""
-        return -(-self.inputs // self.scales.shape[0])
+        return -(-self.inputs // self.scales.tensor.shape[0])
 
     @property
     def is_in_order(self) -> bool:
         """Whether the inputs of a group lie side by side; not so where GPTQ went by the size of activations."""
         if self.order is None:
             return True
-        order = np.concatenate([*read_raw(self.path, self.order), np.zeros(0, np.uint8)]).view("<i4")
+        order = np.concatenate([*read_raw(*self.order), np.zeros(0, np.uint8)]).view("<i4")
         return bool(np.array_equal(order, np.arange(self.inputs) // self.group))
 
 
@@ -85,18 +91,19 @@ def inspect(folder: Path, _options: Options | None = None) -> Found:
     """Look at a folder and say what it is; its recipe keeps its integers. Raises a `SourceRejected`."""
     packing = read_packing(folder)
     config = {key: value for key, value in read_config(folder).items() if key != _SETTINGS}
-    hf_folder.refuse_code(folder)
+    hf_folder.check_code(folder, config)
     architecture = hf_folder.read_architecture(config)
     weights = find_weights(folder)
     matrices = find_matrices(weights, packing)
     if not matrices:
         raise DamagedWeights(f"{folder} says that it is {packing.kind}, and has no packed matrix", hint=_INSTEAD)
-    floats = {name: tensor.shape for name, (_, tensor) in find_floats(weights, matrices).items()}
+    plain = find_floats(weights, matrices)
+    floats = {name: tensor.shape for name, (_, tensor) in plain.items()}
     packed = {one.name: (one.outputs, one.inputs) for one in matrices}
     found = hf_folder.describe_model(folder, config, architecture, floats | packed)
     check_finite(weights)
     kept = [one for one in matrices if can_be_kept(one, packing)]
-    return replace(
+    found = replace(
         found,
         kind=packing.kind,
         files=(*weights, *hf_folder.text_files(folder)),
@@ -104,6 +111,8 @@ def inspect(folder: Path, _options: Options | None = None) -> Found:
         recipe=_recipe(packing, kept[0].group) if kept else None,
         notes=(*found.notes, _note(packing, matrices, kept)),
     )
+    has_own_head = any(name in packed for name in HEADS) or weight_checks.has_own_head(plain)
+    return hf_folder.with_head(found, unties=is_tied(config) and has_own_head)
 
 
 def read_packing(folder: Path) -> Packing:
@@ -124,28 +133,23 @@ def read_packing(folder: Path) -> Packing:
 
 def find_matrices(weights: Files, packing: Packing) -> list[Matrix]:
     """Return the packed matrices of some files, checked. Raises `DamagedWeights`."""
-    tensors = {name: (path, tensor) for path, found in weights.items() for name, tensor in found.items()}
+    tensors = {name: Part(*found) for name, found in by_name(weights).items()}
     matrices = []
-    for name, (path, words) in tensors.items():
+    for name, words in tensors.items():
         if name.endswith(".qweight"):
             stem = name.removesuffix(".qweight")
-            parts = [tensors.get(f"{stem}.{part}") for part in ("scales", "qzeros", "g_idx")]
-            if any(part is not None and part[0] != path for part in parts):
-                raise _damaged(stem, "its parts are in different files")
-            scales, zeros, order = (None if part is None else part[1] for part in parts)
+            scales, zeros, order = (tensors.get(f"{stem}.{part}") for part in ("scales", "qzeros", "g_idx"))
             if scales is None or zeros is None:
                 raise _damaged(stem, "its scales or zero points are missing")
             order = order if packing.kind is Kind.GPTQ else None
-            matrices.append(_matrix(stem, path, words, scales, zeros, order, packing))
+            matrices.append(_matrix(stem, words, scales, zeros, order, packing))
     return matrices
 
 
 def find_floats(weights: Files, matrices: list[Matrix]) -> dict[str, tuple[Path, Tensor]]:
     """Return the tensors that are no part of a packed matrix, by name."""
     parts = {f"{one.name.removesuffix('weight')}{part}" for one in matrices for part in _PARTS}
-    return {
-        name: (path, tensor) for path, found in weights.items() for name, tensor in found.items() if name not in parts
-    }
+    return {name: found for name, found in by_name(weights).items() if name not in parts}
 
 
 def can_be_kept(matrix: Matrix, packing: Packing) -> bool:
@@ -153,27 +157,25 @@ def can_be_kept(matrix: Matrix, packing: Packing) -> bool:
     return packing.bits in _KEPT_BITS and matrix.group in BLOCK_SIZES and matrix.is_in_order
 
 
-def _matrix(
-    stem: str, path: Path, words: Tensor, scales: Tensor, zeros: Tensor, order: Tensor | None, packing: Packing
-) -> Matrix:
+def _matrix(stem: str, words: Part, scales: Part, zeros: Part, order: Part | None, packing: Packing) -> Matrix:
     per_word = _WORD // packing.bits
-    if any(len(one.shape) != 2 or 0 in one.shape for one in (words, scales, zeros)):
+    if any(len(one.tensor.shape) != 2 or 0 in one.tensor.shape for one in (words, scales, zeros)):
         raise _damaged(stem, "a part of it is no matrix")
     across = 1 if packing.kind is Kind.AWQ else 0
-    size = [words.shape[0], words.shape[1]]
+    size = [*words.tensor.shape]
     size[across] *= per_word
     inputs, outputs = size
     groups = 1 if packing.group == -1 else -(-inputs // packing.group)
     expected = {
         "scales": (scales, (groups, outputs), ("F16", "BF16", "F32")),
         "qzeros": (zeros, (groups, -(-outputs // per_word)), ("I32",)),
-        "qweight": (words, words.shape, ("I32",)),
+        "qweight": (words, words.tensor.shape, ("I32",)),
         **({} if order is None else {"g_idx": (order, (inputs,), ("I32",))}),
     }
-    for part, (tensor, shape, kinds) in expected.items():
+    for part, ((_, tensor), shape, kinds) in expected.items():
         if tensor.shape != shape or tensor.dtype not in kinds:
             raise _damaged(stem, f"{part} is {tensor.dtype} {list(tensor.shape)}, expected {kinds[0]} {list(shape)}")
-    return Matrix(f"{stem}.weight", path, words, scales, zeros, order, inputs, outputs)
+    return Matrix(f"{stem}.weight", words, scales, zeros, order, inputs, outputs)
 
 
 def _settings(folder: Path) -> dict[str, Any]:

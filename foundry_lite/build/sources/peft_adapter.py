@@ -21,13 +21,9 @@ from foundry_lite.build.sources import hf_folder, hub_cache
 from foundry_lite.build.sources.files import check_file, exists
 from foundry_lite.build.sources.found import Found, Kind, Options
 from foundry_lite.build.sources.model_config import read_config
-from foundry_lite.build.sources.text_checks import (
-    PLAIN_TEMPLATE_NOTE,
-    check_template,
-    check_vocabulary,
-    read_vocabulary,
-)
-from foundry_lite.build.sources.weight_checks import check_finite, shapes_of
+from foundry_lite.build.sources.templates import check_templates, notes_on, template_paths
+from foundry_lite.build.sources.vocabulary import check_vocabulary, read_vocabulary
+from foundry_lite.build.sources.weight_checks import EMBEDDINGS, HEADS, by_name, check_finite, has_own_head, is_tied
 from foundry_lite.errors import DamagedWeights, NotAModel, UnsupportedAdapter, WrongBase
 
 TOKENIZER_FILES = (
@@ -79,7 +75,7 @@ def inspect(folder: Path, options: Options) -> Found:
     _compare_tokenizers(folder, base_folder)
     texts = folder if exists(folder / "tokenizer.json") else base_folder
     check_vocabulary(texts, plan.vocabulary)
-    has_template = check_template(folder) or not base.needs_template
+    templates = check_templates(folder) or check_templates(base_folder)
     untied = plan.changes[HEAD].shape if plan.unties else (0,)
     return dataclasses.replace(
         base,
@@ -89,8 +85,12 @@ def inspect(folder: Path, options: Options) -> Found:
         parameters=base.parameters + int(np.prod(untied)),
         license=hf_folder.read_license(folder),  # what it says for itself; the card has the base's too
         base=base,
-        needs_template=not has_template,
-        notes=(*_notes(base_folder, config, plan), *(() if has_template else (PLAIN_TEMPLATE_NOTE,))),
+        needs_template=not templates,
+        notes=(
+            *_notes(base_folder, config, plan),
+            *_notes_of_base(base),
+            *notes_on(templates),
+        ),
     )
 
 
@@ -118,14 +118,23 @@ def find_base(folder: Path, config: dict[str, Any], given: Path | None) -> Path:
 def read_plan(folder: Path, base: Path, shards: Iterable[Path]) -> tuple[Plan, Weights]:
     """Return what the adapter changes, and where all tensors are. Raises `WrongBase`, `DamagedWeights`."""
     path = lora_config.find_weights(folder)
-    files = {one: read_header(one) for one in shards}
-    shapes = shapes_of(files)
-    weights = Weights(path, read_header(path), {name: (file, one[name]) for file, one in files.items() for name in one})
-    plan = make_plan(lora_config.read_config(folder), read_config(base), weights.adapter, shapes)
+    config = read_config(base)
+    tensors = _without_copies(config, by_name({one: read_header(one) for one in shards}))
+    shapes = {name: tensor.shape for name, (_, tensor) in tensors.items()}
+    weights = Weights(path, read_header(path), tensors)
+    plan = make_plan(lora_config.read_config(folder), config, weights.adapter, shapes)
     if not plan.changes:
         raise DamagedWeights(f"{path.name} holds no matrices", hint="Save the adapter again.")
     _compare_saved(plan, weights)
     return _tied_again(plan, weights), weights
+
+
+def _without_copies(config: dict[str, Any], base: dict[str, tuple[Path, Tensor]]) -> dict[str, tuple[Path, Tensor]]:
+    """Leave out a head that is saved as a copy of the embedding which it is tied to: the training had one tensor."""
+    if not is_tied(config) or has_own_head(base):
+        return base
+    has_embedding = any(name.endswith(EMBEDDINGS) for name in base)
+    return {name: one for name, one in base.items() if not (has_embedding and name in HEADS)}
 
 
 def shards_of(base: Found) -> tuple[Path, ...]:
@@ -135,7 +144,8 @@ def shards_of(base: Found) -> tuple[Path, ...]:
 
 def own_texts(folder: Path) -> tuple[Path, ...]:
     """Return the tokenizer's files that were saved beside the adapter."""
-    return tuple(check_file(folder / name) for name in TOKENIZER_FILES if exists(folder / name))
+    named = tuple(check_file(folder / name) for name in TOKENIZER_FILES if exists(folder / name))
+    return named + template_paths(folder)
 
 
 def _inspect_base(folder: Path) -> Found:
@@ -257,6 +267,12 @@ def _notes(base: Path, config: dict[str, Any], plan: Plan) -> tuple[str, ...]:
     if plan.unties:
         notes.append("Head and embedding were one tensor in the base; the adapter makes two of them.")
     return tuple(notes)
+
+
+def _notes_of_base(base: Found) -> tuple[str, ...]:
+    """Return what holds for the merged model too; of templates, the adapter may bring others."""
+    of_templates = notes_on(check_templates(base.folder))
+    return tuple(note for note in base.notes if note not in of_templates)
 
 
 def _last(name: str) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from foundry_lite.build.safetensors import Tensor, is_finite, read_header
+import numpy as np
+from numpy.typing import NDArray
+
+from foundry_lite.build.safetensors import Tensor, is_finite, read_header, read_raw, read_rows, spans
 from foundry_lite.build.sources.files import check_file, exists, read_json
 from foundry_lite.build.sources.model_config import Shape
 from foundry_lite.errors import DamagedWeights, NotAModel, PickledWeights, UnsupportedArchitecture
@@ -22,23 +25,40 @@ _LLAMA_LIKE = {
     "GraniteForCausalLM", "LlamaForCausalLM", "MistralForCausalLM", "Phi3ForCausalLM", "Qwen2ForCausalLM",
     "Qwen3ForCausalLM",
 }  # fmt: skip
-_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+HEADS = ("lm_head.weight", "embed_out.weight")
+# Whose head is the embedding where config.json does not say: transformers' own defaults.
+TIED_BY_DEFAULT = {
+    "cohere", "ernie4_5", "falcon", "gemma", "gemma2", "gemma3_text", "gpt-sw3", "gpt2", "lfm2", "lfm2_moe", "smollm3",
+    "starcoder2",
+}  # fmt: skip
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 _LAYER = re.compile(r"(?:^|(?:model|transformer|language_model|gpt_neox)\.)(?:layers|h)\.(\d+)\.(.+)")
 _WIDTHS = {"F32": 32, "F16": 16, "BF16": 16, "F64": 64}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_SHARDS = "model-*-of-*.safetensors"
 _LARGEST_INDEX = 64 << 20  # bytes
+OWN_HEAD_NOTE = (
+    "config.json says that the head is the embedding ('tie_word_embeddings'), and the weights have a head of their own "
+    "that differs: the head is kept, as transformers 5 does."
+)
 _SAME = "Save the model again, configuration and weights together."
 
 
 def find_weights(folder: Path) -> dict[Path, dict[str, Tensor]]:
-    """Return the weight files of a folder with their tensors; every tensor that the index names is there.
+    """Return the weight files of a folder with their tensors; every tensor that the index names is there, and once.
 
-    Raises `DamagedWeights`, `PickledWeights`, `UnsafeSource`, or `NotAModel` when there are none.
+    A whole file is read as transformers reads it: whatever an index beside it says. Raises `DamagedWeights`,
+    `PickledWeights`, `UnsafeSource`, or `NotAModel` when there are none.
     """
-    if exists(folder / INDEX):
-        return _read_shards(folder)
     if exists(folder / SINGLE):
         return {folder / SINGLE: read_header(check_file(folder / SINGLE))}
+    if exists(folder / INDEX):
+        return _read_shards(folder)
+    if shards := sorted(path.name for path in folder.glob(_SHARDS)):
+        raise DamagedWeights(
+            f"{folder} has {len(shards)} shards of weights ({shards[0]}, …) and no {INDEX}",
+            hint="Copy or download that file too: it says which shards belong together.",
+        )
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
         raise PickledWeights(
@@ -48,15 +68,62 @@ def find_weights(folder: Path) -> dict[Path, dict[str, Tensor]]:
     raise NotAModel(f"{folder} has no model.safetensors", hint="Give a folder as save_pretrained() writes it.")
 
 
+def weights_notes(folder: Path) -> tuple[str, ...]:
+    """Return what the user should know of which weight files are read."""
+    if not (exists(folder / SINGLE) and exists(folder / INDEX)):
+        return ()
+    return (f"Its weights are those of {SINGLE}, as in transformers; {INDEX} beside it, and its shards, are not read.",)
+
+
+def index_of(shards: Iterable[Path]) -> dict[str, Any]:
+    """Return the index of shards as transformers reads it, from the shards themselves."""
+    return {"metadata": {}, "weight_map": {name: path.name for path in shards for name in read_header(path)}}
+
+
+def is_tied(config: Mapping[str, Any]) -> bool:
+    """Say whether a configuration takes the embedding for the head; where it is silent, as its family does."""
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        if part.get("tie_word_embeddings") is not None:
+            return bool(part["tie_word_embeddings"])
+    return config.get("model_type") in TIED_BY_DEFAULT
+
+
+def untied(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration whose head has weights of its own."""
+    inner = config.get("text_config")
+    more = {"text_config": {**inner, "tie_word_embeddings": False}} if isinstance(inner, dict) else {}
+    return {**config, **more, "tie_word_embeddings": False}
+
+
+def has_own_head(tensors: Mapping[str, tuple[Path, Tensor]]) -> bool:
+    """Say whether the head differs from the embedding. Reads both, up to the first difference."""
+    head = next((tensors[name] for name in HEADS if name in tensors), None)
+    embedding = next((one for name, one in tensors.items() if name.endswith(EMBEDDINGS)), None)
+    if head is None or embedding is None:
+        return False
+    first, second = head[1], embedding[1]
+    if first.shape != second.shape:
+        return True
+    pieces: Iterator[tuple[NDArray[Any], NDArray[Any]]]
+    if first.dtype == second.dtype:
+        pieces = zip(read_raw(head[0], first), read_raw(embedding[0], second), strict=True)
+    else:
+        pieces = (
+            (read_rows(head[0], HEADS[0], first, *span), read_rows(embedding[0], HEADS[0], second, *span))
+            for span in spans(first)
+        )
+    return not all(np.array_equal(*pair) for pair in pieces)
+
+
+def by_name(weights: Mapping[Path, Mapping[str, Tensor]]) -> dict[str, tuple[Path, Tensor]]:
+    """Return the tensors of all files by name, each with its file."""
+    return {name: (path, tensor) for path, tensors in weights.items() for name, tensor in tensors.items()}
+
+
 def shapes_of(weights: Mapping[Path, Mapping[str, Tensor]]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all tensors. Raises `DamagedWeights` when two files hold the same tensor."""
-    found: dict[str, tuple[int, ...]] = {}
-    for path, tensors in weights.items():
-        for name, tensor in tensors.items():
-            if name in found:
-                raise DamagedWeights(f"{path.name} holds {name}, as another shard does", hint="Download them again.")
-            found[name] = tensor.shape
-    return found
+    """Return the shapes of all tensors."""
+    return {name: tensor.shape for name, (_, tensor) in by_name(weights).items()}
 
 
 def weight_bits(weights: Mapping[Path, Mapping[str, Tensor]]) -> int:
@@ -76,7 +143,7 @@ def weight_bits(weights: Mapping[Path, Mapping[str, Tensor]]) -> int:
 def check_shapes(config: dict[str, Any], architecture: str, shape: Shape, tensors: Shapes) -> None:
     """Compare all weights with the configuration. Raises `DamagedWeights` naming the first that differs."""
     for name in tensors:
-        if name.endswith(_EMBEDDINGS):
+        if name.endswith(EMBEDDINGS):
             _require(name, tensors[name], (shape.vocabulary, shape.hidden))
     layers: dict[int, dict[str, tuple[int, ...]]] = {}
     for name, size in tensors.items():
@@ -115,14 +182,29 @@ def _read_shards(folder: Path) -> dict[Path, dict[str, Tensor]]:
         raise DamagedWeights(f"{INDEX} names no safetensors files of this folder", hint="Download it again.")
     missing = [name for name in names if not exists(folder / name)]
     if missing:
-        raise DamagedWeights(f"{len(missing)} of {len(names)} shards are missing: {missing[0]}", hint="Download them.")
+        raise DamagedWeights(
+            f"{len(missing)} of {len(names)} shards are missing: {', '.join(missing[:3])}", hint="Download them."
+        )
     shards = {folder / name: read_header(check_file(folder / name)) for name in names}
     for tensor, name in mapping.items():
         if tensor not in shards[folder / name]:
             raise DamagedWeights(
                 f"{INDEX} says that {tensor[:80]} is in {name}, and it is not", hint="Download the files again."
             )
+    _check_once(shards)
     return shards
+
+
+def _check_once(shards: Mapping[Path, Mapping[str, Tensor]]) -> None:
+    where: dict[str, Path] = {}
+    for path, tensors in shards.items():
+        for name in tensors:
+            if name in where:
+                raise DamagedWeights(
+                    f"{where[name].name} and {path.name} both hold {name[:80]}",
+                    hint="Save the model again, into an empty folder: one of them may be of an earlier save.",
+                )
+            where[name] = path
 
 
 def _is_plain(name: str) -> bool:
@@ -164,7 +246,7 @@ def _sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
 
 
 def _check_head(config: dict[str, Any], shape: Shape, tensors: Shapes) -> None:
-    if not any(name.endswith(_EMBEDDINGS) for name in tensors):
+    if not any(name.endswith(EMBEDDINGS) for name in tensors):
         raise DamagedWeights("the weights have no embed_tokens.weight", hint=_SAME)
     if "lm_head.weight" in tensors:
         _require("lm_head.weight", tensors["lm_head.weight"], (shape.vocabulary, shape.hidden))

@@ -18,19 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foundry_lite.build import torch_file
 from foundry_lite.build.sources import hf_folder
 from foundry_lite.build.sources.files import check_file, exists, read_text
 from foundry_lite.build.sources.found import Found, Kind, Options
 from foundry_lite.build.sources.model_config import read_config
-from foundry_lite.build.sources.weight_checks import INDEX, SINGLE, not_finite
+from foundry_lite.build.sources.weight_checks import INDEX, SINGLE, is_tied, not_finite
 from foundry_lite.build.torch_file import Stored
 from foundry_lite.errors import DamagedWeights, NotAModel, PickledWeights, UnsafeSource, UnsupportedArchitecture
 
 _OPTIM, _MODEL = "*_optim_states.pt", "*_model_states.pt"
 _STATE, _STAGE, _RANKS = "optimizer_state_dict", "zero_stage", "partition_count"
 _FLAT, _PARTS, _PADDINGS = "fp32_flat_groups", "single_partition_of_fp32_groups", "param_alignment_paddings"
+_HEAD = "lm_head.weight"
 _ADAM = 12  # bytes of an optimizer's file for each parameter: the weight and two moments
 _COPY = "Copy the whole checkpoint again."
 _UNREAD = "The checkpoint is read by torch, which runs what its files say: you allowed it."
@@ -77,7 +79,7 @@ def inspect(path: Path, options: Options) -> Found:
     """
     folder, checkpoint = locate(path)
     config = read_config(folder)
-    hf_folder.refuse_code(folder)
+    hf_folder.check_code(folder, config)
     architecture = hf_folder.read_architecture(config)
     files = (*find_files(checkpoint, _MODEL), *find_files(checkpoint, _OPTIM), *hf_folder.text_files(folder))
     try:
@@ -88,7 +90,8 @@ def inspect(path: Path, options: Options) -> Found:
         return _unread(folder, files, architecture)
     found = hf_folder.describe_model(folder, config, architecture, {name: one.shape for name, one in weights.items()})
     check_finite(weights)
-    return dataclasses.replace(found, kind=Kind.ZERO, files=files, weight_bits=32)
+    found = dataclasses.replace(found, kind=Kind.ZERO, files=files, weight_bits=32)
+    return hf_folder.with_head(found, unties=unties(weights, config))
 
 
 def locate(path: Path) -> tuple[Path, Path]:
@@ -135,10 +138,31 @@ def read_weights(checkpoint: Path) -> dict[str, Weight]:
 
 
 def drop_tied(weights: dict[str, Weight], config: dict[str, Any]) -> dict[str, Weight]:
-    """Leave out the head where the configuration says that it is the embedding."""
-    if config.get("tie_word_embeddings") and any(name.endswith("embed_tokens.weight") for name in weights):
-        return {name: one for name, one in weights.items() if name != "lm_head.weight"}
-    return weights
+    """Leave out a head that is the embedding, where the configuration says so too."""
+    head = weights.get(_HEAD)
+    embedding = next((one for name, one in weights.items() if name.endswith("embed_tokens.weight")), None)
+    if head is None or embedding is None or not is_tied(config) or not _is_same(head, embedding):
+        return weights
+    return {name: one for name, one in weights.items() if name != _HEAD}
+
+
+def unties(weights: Mapping[str, Weight], config: dict[str, Any]) -> bool:
+    """Say whether a head that `drop_tied` has left is one of its own against what the configuration says."""
+    return is_tied(config) and _HEAD in weights and any(name.endswith("embed_tokens.weight") for name in weights)
+
+
+def _is_same(one: Weight, other: Weight) -> bool:
+    if one == other:
+        return True
+    if one.shape != other.shape:
+        return False
+    first, second = (np.concatenate([*_numbers(weight), np.zeros(0, np.float32)]) for weight in (one, other))
+    return bool(np.array_equal(first, second))
+
+
+def _numbers(weight: Weight) -> Iterator[NDArray[np.float32]]:
+    for span in weight.spans:
+        yield from span.stored.numbers(span.start, span.stop)
 
 
 def _read_ranks(checkpoint: Path) -> _Ranks:

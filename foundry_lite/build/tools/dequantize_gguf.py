@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foundry_lite.build.gguf_header import TYPES, GgufHeader, GgufTensor, read_gguf
-from foundry_lite.build.gguf_model import config_of, name_of, row_order
+from foundry_lite.build.gguf_model import config_of, name_of, row_order, templates_of
 from foundry_lite.build.grid import Lattice, write_grid
 from foundry_lite.build.safetensors import Array, write
 from foundry_lite.build.sources.gguf_file import DIGIT_SPLITS
+from foundry_lite.build.sources.templates import write_templates
 
 _PIECE = 1 << 22  # weights that are made floats at a time
 _BLOCK = 32
@@ -38,6 +39,7 @@ def main() -> None:
     ids = {key: value for key, value in config.items() if key.endswith("_token_id")}
     (target / "generation_config.json").write_text(json.dumps(ids, indent=2, sort_keys=True), encoding="utf-8")
     _write_tokenizer(header, target)
+    write_templates(target, templates_of(header))
     _write_weights(header, config, target)
 
 

@@ -51,16 +51,18 @@ class Voice:
         return ChannelSplitter(stage) if self.tags is CHANNELS else ThoughtSplitter(self.tags, stage)
 
 
-def find_voice(folder: Path, template: str, tokens: Mapping[str, int]) -> Voice:
+def find_voice(folder: Path, template: str, tokens: Mapping[str, int], *, without_tools: str = "") -> Voice:
     """Return how the model in ``folder`` speaks: as its card says, else as its template and its tokens tell.
 
+    ``template`` is the one for tools; of thoughts, the one for conversations ``without_tools`` may tell alone.
     Raises `LoadFailed` for a card that names no family.
     """
     said = _read_dialect(folder / _CARD)
     if said and said not in DIALECTS:
         raise LoadFailed(f"{_CARD}: there is no dialect {said!r}", hint=f"There are: {', '.join(DIALECTS)}.")
     dialect = DIALECTS[said] if said else recognise(template, tokens)
-    return Voice(dialect, recognise_thoughts(dialect, template, tokens), tokens)
+    tags = recognise_thoughts(dialect, template, tokens) or recognise_thoughts(dialect, without_tools, tokens)
+    return Voice(dialect, tags, tokens)
 
 
 def _read_dialect(path: Path) -> str:
