@@ -92,19 +92,20 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
     the best. The penalties have OpenAI's meaning and count the tokens of the answer; ``repetition_penalty``
     (1.0: none) is that of the CTRL paper and transformers, and counts those of the prompt too. ``logit_bias`` is added
     to the logits by token id. No end-of-turn token and no stop string ends an answer before ``min_tokens``. The same
-    ``seed`` gives the same draws.
+    ``seed`` gives the same draws. Tokens that are ``suppressed`` are never chosen.
     """
 
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
     seed: int | None = None
-    min_p: float = 0.0
+    min_p: float | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
+    repetition_penalty: float | None = None
     logit_bias: dict[int, float] = {}
-    min_tokens: int = 0
+    min_tokens: int | None = None
+    suppressed: tuple[int, ...] = ()
 
 
 class GrammarKind(StrEnum):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from foundry_lite.catalog.card import Defaults
 from foundry_lite.engine import reproducible
 from foundry_lite.engine.answer import begin_answer
 from foundry_lite.engine.messages import Load
@@ -60,9 +61,7 @@ class Answerer:
             slots=MOST,
             queue=0,
             context_length=runner.context_length,
-            temperature=0.0,
-            top_p=1.0,
-            top_k=0,
+            defaults=Defaults(temperature=0.0),
             kv_bytes=0,
             reproducible=True,
             speculation=0,

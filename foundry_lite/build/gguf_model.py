@@ -66,6 +66,8 @@ _FACTORS, _LONG, _SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope
 _LOW, _HIGH, _TRAINED = 1.0, 4.0, 8192
 _ENDS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|end_of_text|>", "<end_of_turn>")
 _TEMPLATE = "tokenizer.chat_template"
+_SAMPLING = "general.sampling."
+_SAMPLED = {"temp": "temperature", "penalty_repeat": "repetition_penalty"}
 _CONTROL = 3  # the type of a token
 
 
@@ -236,6 +238,12 @@ def templates_of(header: GgufHeader) -> dict[str, str]:
     found = {DEFAULT: header.values.get(_TEMPLATE)}
     found |= {key.removeprefix(prefix): value for key, value in header.values.items() if key.startswith(prefix)}
     return {name: text for name, text in found.items() if isinstance(text, str) and text}
+
+
+def sampling_of(header: GgufHeader) -> dict[str, Any]:
+    """Return how a file wants tokens to be drawn, in transformers' words where it has them."""
+    found = {key.removeprefix(_SAMPLING): value for key, value in header.values.items() if key.startswith(_SAMPLING)}
+    return {_SAMPLED.get(key, key): value for key, value in found.items()}
 
 
 def _table(header: GgufHeader, name: str) -> list[float]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from foundry_lite.build.evidence import conditions_of
 from foundry_lite.build.front_matter import front_matter
-from foundry_lite.catalog.card import Ancestor, Basis, Card, Evidence, Sizes
+from foundry_lite.catalog.card import Ancestor, Basis, Card, Defaults, Evidence, Sizes
 from foundry_lite.catalog.recipe import Precision, Recipe
 from foundry_lite.catalog.report import Candidate, Golden, Measured, Quality, Report, TextLoss
 from foundry_lite.errors import InvalidRequest
@@ -68,13 +68,12 @@ def _head(card: Card, manifest: Manifest) -> str:
             "could not run. It was converted, and not tried.",
             "",
         ]
-    default = "greedy" if card.defaults.temperature == 0 else f"temperature {card.defaults.temperature:g}"
     rows = [
         ("architecture", card.architecture),
         ("parameters", f"{card.parameters:,}"),
         ("context", f"{card.context_length} tokens"),
         ("recipe", describe_recipe(card.recipe)),
-        ("sampling, when a request says nothing", default),
+        ("sampling, when a request says nothing", describe_defaults(card.defaults)),
         ("licence", card.license),
     ]
     return "\n".join([*words, _table(("", ""), rows)])
@@ -274,6 +273,18 @@ def describe_recipe(recipe: Recipe) -> str:
         words += [f"blocks of {recipe.block_size}"] * (recipe.block_size is not None)
     words += ["8 bits where it is most sensitive"] * recipe.mixed + [f"keys and values {recipe.kv}"]
     words += ["prompts in W8A8"] * recipe.fast_prefill + ["takes LoRA adapters"] * recipe.adapters
+    return ", ".join(words)
+
+
+def describe_defaults(own: Defaults) -> str:
+    """Return in words what holds when a request says nothing."""
+    words = ["greedy" if own.temperature == 0 else f"temperature {own.temperature:g}"]
+    usual = Defaults(temperature=own.temperature)
+    for field in ("top_p", "top_k", "min_p", "repetition_penalty", "min_tokens", "max_new_tokens"):
+        value = getattr(own, field)
+        words += [f"{field} {value:g}"] * (value != getattr(usual, field))
+    words += [f"stops at {', '.join(map(repr, own.stop))}"] * bool(own.stop)
+    words += [f"never chooses {len(own.suppressed)} tokens"] * bool(own.suppressed)
     return ", ".join(words)
 
 

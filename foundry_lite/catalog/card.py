@@ -34,11 +34,21 @@ class Evidence(Struct, frozen=True, omit_defaults=True):
 
 
 class Defaults(Struct, frozen=True, omit_defaults=True):
-    """What holds when a request says nothing: the model's own ``generation_config.json``, else OpenAI's defaults."""
+    """What holds when a request says nothing: the model's own ``generation_config.json``, else OpenAI's defaults.
+
+    ``max_new_tokens`` 0 is the end of the context. ``stop`` strings end an answer beside those of a request, and the
+    tokens ``suppressed`` are never chosen.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    min_tokens: int = 0
+    max_new_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    suppressed: tuple[int, ...] = ()
     reproducible: bool = False  # the same request with the same seed gives the same tokens, at a cost in speed
 
 

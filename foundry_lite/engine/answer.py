@@ -107,5 +107,5 @@ def begin_answer(request: GenerationRequest, voice: Voice, stage: Stage | None, 
         request.stop,
         tools=tools,
         thoughts=voice.thoughts(stage),
-        spared=request.sampling.min_tokens,
+        spared=request.sampling.min_tokens or 0,
     )

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
+from foundry_lite.catalog.card import Defaults
 from foundry_lite.catalog.recipe import Provider
 from foundry_lite.errors import EngineBusy, FoundryError, InternalFault, InvalidRequest, LoadFailed, QueueFull
 from foundry_lite.generation import Chat, Delta, GenerationRequest, Text, Tokens
@@ -23,9 +24,7 @@ class Load(Struct, frozen=True, tag=True):
     slots: int
     queue: int
     context_length: int
-    temperature: float
-    top_p: float
-    top_k: int
+    defaults: Defaults
     kv_bytes: int
     reproducible: bool
     speculation: int

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundry_lite import devices
+from foundry_lite.catalog.card import Defaults
 from foundry_lite.catalog.recipe import Provider
 from foundry_lite.engine.messages import Load
 
@@ -23,9 +24,7 @@ class EngineOptions:
     slots: int = 16
     queue: int = 256
     context_length: int = 4096
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
+    defaults: Defaults = Defaults()
     kv_bytes: int = 0
     reproducible: bool = False
     speculation: int = 0
@@ -40,9 +39,7 @@ class EngineOptions:
             slots=self.slots,
             queue=self.queue,
             context_length=self.context_length,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
+            defaults=self.defaults,
             kv_bytes=self.kv_bytes or devices.usable_memory() // 4,
             reproducible=self.reproducible,
             speculation=self.speculation,

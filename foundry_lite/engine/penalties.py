@@ -28,10 +28,11 @@ class Penalties:
     """
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int]) -> None:
-        self._repetition = sampling.repetition_penalty
+        self._repetition = 1.0 if sampling.repetition_penalty is None else sampling.repetition_penalty
         self._presence, self._frequency = sampling.presence_penalty, sampling.frequency_penalty
-        self._bias_ids = np.array(list(sampling.logit_bias.keys()), np.int64)
-        self._bias = np.array(list(sampling.logit_bias.values()), np.float64)
+        bias = sampling.logit_bias | dict.fromkeys(sampling.suppressed, -np.inf)
+        self._bias_ids = np.array(list(bias.keys()), np.int64)
+        self._bias = np.array(list(bias.values()), np.float64)
         self._counts_said = self._repetition != 1.0 or self._presence != 0.0 or self._frequency != 0.0
         said = np.unique(np.array(prompt if self._repetition != 1.0 else (), np.int64))
         self._ids, self._counts = said, np.zeros(len(said))

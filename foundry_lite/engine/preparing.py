@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from foundry_lite.catalog.card import Defaults
 from foundry_lite.engine.answer import begin_answer
 from foundry_lite.engine.dialects.thinking import Stage
 from foundry_lite.engine.encoding import TooManyTokens
@@ -54,13 +55,13 @@ class Preparer:
         tokens = self._encode(request.prompt, clock)
         room = self._room(tokens, request)
         self._check_sampling(request, room)
-        sampling = self._resolve(request.sampling)
         began = time.perf_counter()
         constraint = self._grammars.constrain(request, self._text.voice, self._stage(request, tokens))
         clock.grammar = 0.0 if constraint is None else time.perf_counter() - began
+        request = self._with_own(request, room, has_form=constraint is not None)
         turns = []
         for choice in range(request.choices):
-            turn = self._turn(number, choice, request, sampling, tokens, room)
+            turn = self._turn(number, choice, request, tokens, room)
             turn.clock = dataclasses.replace(clock, begun=time.monotonic())
             turn.constraint = constraint.copy() if constraint is not None and choice else constraint
             turns.append(turn)
@@ -102,15 +103,15 @@ class Preparer:
             starts = text.starts(tokens)
         turn.scores = PromptScores(tokens, starts, request.prompt_logprobs, text)
 
-    def _turn(
-        self, number: int, choice: int, request: GenerationRequest, sampling: Sampling, tokens: list[int], room: int
-    ) -> Turn:
+    def _turn(self, number: int, choice: int, request: GenerationRequest, tokens: list[int], room: int) -> Turn:
         eos_ids = frozenset() if request.ignore_eos else self._text.eos_ids
         speculates, tells = self._limits.speculates, request.top_logprobs is not None
         return Turn(
             number=number,
             prompt=tokens,
-            chooser=Chooser(sampling, prompt=tokens, eos_ids=eos_ids, choice=choice, top_logprobs=request.top_logprobs),
+            chooser=Chooser(
+                request.sampling, prompt=tokens, eos_ids=eos_ids, choice=choice, top_logprobs=request.top_logprobs
+            ),
             answer=begin_answer(
                 request,
                 self._text.voice,
@@ -166,14 +167,16 @@ class Preparer:
     def _room(self, tokens: list[int], request: GenerationRequest) -> int:
         """Return how many tokens the answer may have: as many as allowed, or as the context has left if fewer."""
         context, wanted = self._limits.context_length, request.max_new_tokens
+        if wanted is None:
+            wanted = self._load.defaults.max_new_tokens or None
         room = context - len(tokens)
         if room < (0 if wanted == 0 else 1):
             raise ContextExceeded(len(tokens), context, _param(request.prompt))
         return room if wanted is None else min(wanted, room)
 
     def _check_sampling(self, request: GenerationRequest, room: int) -> None:
-        if request.sampling.min_tokens > room:
-            least = request.sampling.min_tokens
+        least = request.sampling.min_tokens or 0
+        if least > room:
             raise InvalidRequest(f"'min_tokens' is {least}; the answer has room for {room}", "min_tokens")
         if request.choices > self._limits.choices:
             raise InvalidRequest(f"'n' is {request.choices}; {self._limits.choices} requests may wait here", "n")
@@ -182,17 +185,28 @@ class Preparer:
             known = f"token ids of this model are 0 to {self._limits.vocabulary - 1}"
             raise InvalidRequest(f"'logit_bias' has the token id {beyond[0]}; {known}", "logit_bias", "invalid_value")
 
-    def _resolve(self, ours: Sampling) -> Sampling:
-        load = self._load
-        return replace(
-            ours,
-            temperature=load.temperature if ours.temperature is None else ours.temperature,
-            top_p=load.top_p if ours.top_p is None else ours.top_p,
-            top_k=load.top_k if ours.top_k is None else ours.top_k,
-        )
+    def _with_own(self, request: GenerationRequest, room: int, *, has_form: bool) -> GenerationRequest:
+        """Fill in the model's own defaults; what ends an answer is left out where its form does, or it is to go on."""
+        own, goes_on = self._load.defaults, has_form or request.ignore_eos
+        stop = request.stop if goes_on else tuple(dict.fromkeys((*request.stop, *own.stop)))
+        sampling = _resolve(request.sampling, own, least=0 if goes_on else min(own.min_tokens, room))
+        return replace(request, sampling=sampling, stop=stop)
 
     def _stage(self, request: GenerationRequest, tokens: list[int]) -> Stage | None:
         return self._text.stage(tokens) if isinstance(request.prompt, Chat) else None
+
+
+def _resolve(ours: Sampling, own: Defaults, *, least: int) -> Sampling:
+    return replace(
+        ours,
+        temperature=own.temperature if ours.temperature is None else ours.temperature,
+        top_p=own.top_p if ours.top_p is None else ours.top_p,
+        top_k=own.top_k if ours.top_k is None else ours.top_k,
+        min_p=own.min_p if ours.min_p is None else ours.min_p,
+        repetition_penalty=own.repetition_penalty if ours.repetition_penalty is None else ours.repetition_penalty,
+        min_tokens=least if ours.min_tokens is None else ours.min_tokens,
+        suppressed=own.suppressed,
+    )
 
 
 def _param(prompt: Chat | Text | Tokens) -> str:

@@ -51,12 +51,12 @@ class Chooser:
         top_logprobs: int | None = None,
     ) -> None:
         assert sampling.temperature is not None and sampling.top_p is not None and sampling.top_k is not None
-        self._filters = Filters(sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
+        self._filters = Filters(sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p or 0.0)
         seed = secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64
         self._random = np.random.Generator(np.random.Philox(key=np.array([seed, choice], np.uint64)))
         self._penalties = Penalties(sampling, prompt)
         self._made = 0
-        self._allowed_end = sampling.min_tokens if eos_ids else 0  # tokens before an end of turn
+        self._allowed_end = (sampling.min_tokens or 0) if eos_ids else 0  # tokens before an end of turn
         self.eos_ids = eos_ids
         self.top_logprobs = top_logprobs
         self.is_plain = self._has_nothing_to_apply()

@@ -50,12 +50,12 @@ def read_sampling(wire: SamplingBody, max_new_tokens: int | None) -> Sampling:
         top_p=wire.top_p,
         top_k=None if wire.top_k is None else max(wire.top_k, 0),
         seed=wire.seed,
-        min_p=wire.min_p or 0.0,
+        min_p=wire.min_p,
         presence_penalty=wire.presence_penalty or 0.0,
         frequency_penalty=wire.frequency_penalty or 0.0,
-        repetition_penalty=1.0 if wire.repetition_penalty is None else wire.repetition_penalty,
+        repetition_penalty=wire.repetition_penalty,
         logit_bias={_token_id(key): _bias(key, value) for key, value in (wire.logit_bias or {}).items()},
-        min_tokens=_min_tokens(wire.min_tokens or 0, max_new_tokens),
+        min_tokens=_min_tokens(wire.min_tokens, max_new_tokens),
     )
 
 
@@ -80,7 +80,7 @@ def _bias(key: str, value: float) -> float:
     return value
 
 
-def _min_tokens(least: int, most: int | None) -> int:
-    if most is not None and least > most:
+def _min_tokens(least: int | None, most: int | None) -> int | None:
+    if least is not None and most is not None and least > most:
         raise invalid_value("min_tokens", f"{least} are more than the {most} tokens allowed at most")
     return least

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -260,6 +261,18 @@ def test_a_damaged_adapter_fails_its_own_requests_only(daemon: Daemon, home: Pat
         answer(client, "mine@bad")
     assert answer(client, "mine") == before
     run(home, "rm", "mine@bad", "--yes")
+
+
+def test_a_template_of_its_own_that_is_not_used_is_named(home: Path, sources: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(sources / "z", tmp_path / "own"))
+    (folder / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
+    result = cli(home, "import", str(folder), "--name", "mine@own")
+    assert result.returncode == 0
+    assert "note: It brings a chat template of its own" in result.stderr
+    (folder / "chat_template.jinja").write_bytes(b"\xff")
+    broken = cli(home, "import", str(folder), "--name", "mine@own", "--force")
+    assert (broken.returncode, "chat_template.jinja cannot be read" in broken.stderr) == (5, True)
+    run(home, "rm", "mine@own", "--yes")
 
 
 def test_run_answers_with_an_adapter(daemon: Daemon, home: Path) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
+from foundry_lite.catalog.card import Defaults
 from foundry_lite.engine.engine import Engine, EngineOptions, load_engine
 from foundry_lite.errors import EngineBusy, InvalidRequest
-from foundry_lite.generation import Delta, Finish, GenerationRequest, Sampling, Tokens
+from foundry_lite.generation import Delta, Finish, GenerationRequest, Grammar, GrammarKind, Sampling, Text, Tokens
 from tests import tiny_model
 
 MB = 2**20
@@ -187,5 +188,28 @@ def test_an_idle_worker_leaves_the_processor_alone(tmp_path: Path) -> None:
             before = sum(process.cpu_times()[:2])
             await asyncio.sleep(3)
             assert sum(process.cpu_times()[:2]) - before < 0.03
+
+    run(work)
+
+
+def test_what_a_request_leaves_open_is_as_the_models_own_configuration_says(tmp_path: Path) -> None:
+    """The model says the alphabet."""
+    own = Defaults(temperature=0.0, stop=("g",), max_new_tokens=9, suppressed=(ord("q") - ord("!"),), min_tokens=3)
+    any_text = Grammar(GrammarKind.REGEX, "[a-z]{7}")
+    asked: list[tuple[GenerationRequest, str, Finish]] = [
+        (GenerationRequest(Text("!")), "abcdef", Finish.STOP),
+        (GenerationRequest(Text("!"), stop=("e",)), "abcd", Finish.STOP),
+        (GenerationRequest(Text("!"), stop=("b",)), "abcdef", Finish.STOP),  # not in the first three tokens
+        (GenerationRequest(Text("!"), Sampling(min_tokens=0), stop=("b",)), "a", Finish.STOP),
+        (GenerationRequest(Text("i"), max_new_tokens=4), "jklm", Finish.LENGTH),
+        (GenerationRequest(Text("h")), "ijklmnop!", Finish.LENGTH),  # what is likeliest after "q" is "!"
+        (GenerationRequest(Text("!"), grammar=any_text), "abcdefg", Finish.STOP),  # a form is kept
+    ]
+
+    async def work() -> None:
+        async with engine_of(tiny_model.install(tmp_path, "mine"), defaults=own) as engine:
+            for one, text, finish in asked:
+                deltas = await collect(engine, one)
+                assert ("".join(delta.text for delta in deltas), deltas[-1].finish) == (text, finish)
 
     run(work)

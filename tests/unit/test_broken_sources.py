@@ -112,6 +112,11 @@ NAN, INF = np.full((32, 32), np.nan, np.float32), np.full((12, 32), np.inf, np.f
 
 BROKEN: dict[str, tuple[Break, type[SourceRejected], str]] = {
     # weights
+    "weights of another name": (
+        config(transformers_weights="consolidated.safetensors"),
+        UnsupportedArchitecture,
+        "('transformers_weights' is 'consolidated.safetensors'), which is not model.safetensors",
+    ),
     "a missing shard": (shards({}, without=SECOND), DamagedWeights, "1 of 2 shards are missing"),
     "a tensor in no shard": (shards({"model.more": FIRST}), DamagedWeights, "model.more is in model-00001"),
     "an index that leaves": (shards({"x": "../x.safetensors"}), DamagedWeights, "names no safetensors files of this"),
@@ -224,7 +229,27 @@ BROKEN: dict[str, tuple[Break, type[SourceRejected], str]] = {
             folder, "tokenizer.json", TOKENIZER | {"added_tokens": [{"id": 20, "content": "<pad>"}]}
         ),
         NotAModel,
-        "a token 20 ('<pad>'); the embedding has 20 rows",
+        "tokens 20 ('<pad>'), 21 ('<s>'); the embedding has 20 rows",
+    ),
+    "tokens that grew": (
+        lambda folder: write_json(folder, "added_tokens.json", {f"<{number}>": number for number in range(30, 18, -1)}),
+        NotAModel,
+        "added_tokens.json has tokens 20 ('<20>'), 21 ('<21>'), 22 ('<22>'), 23 ('<23>'), 24 ('<24>') and 6 more; "
+        "the embedding has 20 rows",
+    ),
+    "named tokens without a row": (
+        lambda folder: write_json(
+            folder,
+            "tokenizer_config.json",
+            {
+                "added_tokens_decoder": {"19": {"content": "<last>"}, "18": {"content": "<s>"}},
+                "pad_token": {"content": "<pad>"},
+                "additional_special_tokens": ["<a>", "<s>"],
+                "extra_special_tokens": {"image_token": "<img>"},
+            },
+        ),
+        NotAModel,
+        "tokenizer_config.json has tokens 20 ('<pad>'), 21 ('<a>'), 22 ('<img>'); the embedding has 20 rows",
     ),
     "a negative token": (content("tokenizer.json", b'{"model": {"vocab": {"a": -1}}}'), NotAModel, "has a token"),
     "no tokens": (content("tokenizer.json", b'{"model": {"vocab": {}}}'), NotAModel, "has no tokens"),

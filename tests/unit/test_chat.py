@@ -468,9 +468,6 @@ def test_a_value_that_only_resembles_the_neutral_one_is_refused(field: str, valu
         ("tool_choice", "auto"),
         ("parallel_tool_calls", True),
         ("response_format", {"type": "text"}),
-        ("min_p", 0),
-        ("repetition_penalty", 1),
-        ("min_tokens", 0),
         ("ignore_eos", False),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 from foundry_lite.build import encoders
 from foundry_lite.build.sources import encoder
 from foundry_lite.build.sources.found import Exporter, Kind
+from foundry_lite.build.sources.weight_checks import INDEX
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.encoder import Activation, Encoder, Pooling, read_encoder, write_encoder
 from foundry_lite.catalog.recipe import parse_variant
@@ -27,6 +28,7 @@ from foundry_lite.errors import (
     UnsupportedArchitecture,
 )
 from tests.unit.safetensors_file import write_tensors
+from tests.unit.test_weight_files import cut, prepared
 
 _CONFIG: dict[str, Any] = {
     "architectures": ["BertModel"],
@@ -265,3 +267,11 @@ def test_scores_are_compared_by_their_correlation(tmp_path: Path) -> None:
     assert encoders.compare(source, ours, [], head) == pytest.approx(-1)
     np.savez(ours, results=scores * 0)
     assert encoders.compare(source, ours, [], head) == 0
+
+
+def test_shards_of_an_encoder_come_to_its_exporter_with_an_index(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "source", {"pooling_mode": "mean"})
+    where = cut(folder)
+    target = prepared(encoder.inspect(folder), tmp_path)
+    assert json.loads((target / INDEX).read_text())["weight_map"] == where
+    assert (target / "1_Pooling" / "config.json").is_file()

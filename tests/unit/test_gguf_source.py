@@ -15,6 +15,7 @@ from foundry_lite.build.gguf_model import config_of, row_order
 from foundry_lite.build.sources import recognise
 from foundry_lite.build.sources.found import Exporter, Found, Kind
 from foundry_lite.build.sources.templates import PLAIN_TEMPLATE_NOTE
+from foundry_lite.catalog.card import Defaults
 from foundry_lite.catalog.recipe import Algorithm, Precision, Recipe
 from foundry_lite.errors import DamagedWeights, NotAModel, SourceRejected, UnsafeSource, UnsupportedArchitecture
 from tests.float_model import write_float_model
@@ -73,6 +74,13 @@ def test_a_folder_with_one_file_is_that_file(floats: Path, tmp_path: Path) -> No
     write_gguf(floats, tmp_path / "other.gguf")
     with pytest.raises(NotAModel, match="has 2 GGUF files: model.gguf, other.gguf"):
         recognise.inspect(tmp_path)
+
+
+def test_how_a_file_wants_to_be_sampled_is_honoured_or_named(floats: Path, tmp_path: Path) -> None:
+    own: dict[str, Any] = {"temp": 0.5, "top_k": 20, "penalty_repeat": 1.5, "penalty_last_n": 64, "mirostat": 0}
+    found = inspect(floats, tmp_path, **{f"general.sampling.{name}": value for name, value in own.items()})
+    assert found.defaults == Defaults(temperature=0.5, top_k=20, repetition_penalty=1.5)
+    assert any("asks for what is not done here: penalty_last_n = 64." in note for note in found.notes)
 
 
 def test_a_file_without_a_template_gets_a_plain_one(floats: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundry_lite.catalog.card import Defaults
 from foundry_lite.engine.messages import (
     HEADER,
     AdapterReady,
@@ -80,7 +81,7 @@ CHAT = Chat(
 GRAMMAR = Grammar(GrammarKind.JSON_SCHEMA, '{"type":"object"}')
 CHOICE = ToolChoice(ToolMode.REQUIRED, ("f",), False)
 COMMANDS: list[Command] = [
-    Load("some/folder", 2, 16, 256, 4096, 0.7, 0.9, 40, 2**33, True, 4),
+    Load("some/folder", 2, 16, 256, 4096, Defaults(0.7, 0.9, 40, stop=("#",), suppressed=(3,)), 2**33, True, 4),
     LoadAdapter("french", "some/file"),
     UnloadAdapter("french"),
     Inspect(),

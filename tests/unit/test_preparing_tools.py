@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from foundry_lite.catalog.card import Defaults
 from foundry_lite.engine.messages import Load
 from foundry_lite.engine.preparing import Limits, Preparer
 from foundry_lite.engine.sampler import Choice
@@ -36,7 +37,7 @@ class Prepared:
 
     def __init__(self, folder: Path) -> None:
         self.text: TextModel = text_model(folder, "hermes", QWEN_THINKING)
-        load = Load(str(folder), 1, 1, 1, 4096, 1.0, 1.0, 0, 1 << 20, reproducible=False, speculation=0)
+        load = Load(str(folder), 1, 1, 1, 4096, Defaults(), 1 << 20, reproducible=False, speculation=0)
         self._preparer = Preparer(load, self.text, Limits(4096, self.text.vocabulary, 4, 0))
 
     def turn(self, request: GenerationRequest) -> Turn:

@@ -11,7 +11,7 @@ from foundry_lite.build.sources.recognise import inspect
 from foundry_lite.build.sources.remote_code import FILES, check_code
 from foundry_lite.errors import RemoteCode
 from tests.unit import source_folder
-from tests.unit.source_folder import CONFIG, change_config, write_json
+from tests.unit.source_folder import CONFIG, change_config, write_adapter, write_json
 
 LOCAL = {"AutoConfig": "configuration_mine.MineConfig", "AutoModelForCausalLM": "modeling_mine.Mine"}
 FAR = {"AutoModelForCausalLM": "someone/mine--modeling_mine.Mine", "AutoTokenizer": ["tok.Slow", None]}
@@ -60,6 +60,15 @@ def test_a_family_that_needs_the_code_is_refused(changes: dict[str, Any], folder
     change_config(folder, auto_map=LOCAL, **changes)
     with pytest.raises(RemoteCode, match=r"config\.json has an 'auto_map'"):
         inspect(folder)
+
+
+def test_what_an_adapter_brings_is_looked_at_as_well(folder: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", folder)
+    write_json(adapter, "tokenizer_config.json", {"auto_map": FAR})
+    assert [note for note in inspect(adapter).notes if note.startswith("tokenizer_config.json names Python code")]
+    (adapter / "tok.py").write_text("raise SystemExit")
+    with pytest.raises(RemoteCode, match=r"tok\.py is there"):
+        inspect(adapter)
 
 
 def test_every_family_that_is_converted_is_known_as_built_in(tmp_path: Path) -> None:

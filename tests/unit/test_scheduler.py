@@ -120,7 +120,7 @@ def turn(
     prompt = prompt or [128 + number % 120] * prompt_tokens
     eos_ids = frozenset() if eos is None else frozenset({eos})
     answer = Answer(
-        Detokenizer(TOKENIZER), stops, tools=ToolCallParser() if tools else None, spared=sampling.min_tokens
+        Detokenizer(TOKENIZER), stops, tools=ToolCallParser() if tools else None, spared=sampling.min_tokens or 0
     )
     lookup = PromptLookup(prompt, guesses) if guesses else None
     return Turn(number, prompt, Chooser(sampling, prompt=prompt, eos_ids=eos_ids), answer, eos_ids, most, lookup=lookup)

@@ -129,7 +129,17 @@ def test_code_is_refused_before_the_architecture_is_looked_at(folder: Path) -> N
         inspect(folder)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth", "model.pt", "last.ckpt", "weights.pkl"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pytorch_model.bin",
+        "pytorch_model-00001-of-00002.bin",
+        "consolidated.00.pth",
+        "model.pt",
+        "last.ckpt",
+        "weights.pkl",
+    ],
+)
 def test_pickled_weights_are_refused_by_name(name: str, folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / name)
     with pytest.raises(PickledWeights, match=name):
@@ -138,6 +148,8 @@ def test_pickled_weights_are_refused_by_name(name: str, folder: Path) -> None:
 
 def test_a_folder_without_weights_is_no_model(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
+    (folder / "training_args.bin").write_bytes(b"")
+    (folder / "rng_state_0.pth").write_bytes(b"")
     with pytest.raises(NotAModel, match=r"has no model\.safetensors"):
         inspect(folder)
 
@@ -217,7 +229,7 @@ def test_a_tokenizer_of_unigrams_is_a_list(folder: Path) -> None:
     write_json(folder, "tokenizer.json", {"model": {"vocab": [["<unk>", 0.0], ["a", -1.5]]}})
     assert inspect(folder).parameters == source_folder.PARAMETERS
     write_json(folder, "tokenizer.json", {"model": {"vocab": [[f"t{number}", 0.0] for number in range(21)]}})
-    with pytest.raises(NotAModel, match="a token 20"):
+    with pytest.raises(NotAModel, match="have tokens 20"):
         inspect(folder)
 
 

@@ -10,7 +10,8 @@ import msgspec
 from foundry_lite.build.onnx_header import Weights, read_weights
 from foundry_lite.build.sources.files import check_file, exists, read_json
 from foundry_lite.build.sources.found import Exporter, Found, Kind, Options
-from foundry_lite.build.sources.hf_folder import sampling_of, text_files
+from foundry_lite.build.sources.generation_config import defaults_of
+from foundry_lite.build.sources.hf_folder import text_files
 from foundry_lite.build.sources.templates import check_templates, notes_on
 from foundry_lite.build.sources.vocabulary import check_vocabulary
 from foundry_lite.catalog.card import Defaults
@@ -34,6 +35,7 @@ _PROVIDERS = {
     "cpu": Provider.CPU, "cuda": Provider.CUDA, "dml": Provider.DML, "webgpu": Provider.WEBGPU,
     "nvtensorrtrtx": Provider.TRT_RTX, "openvino": Provider.OPENVINO, "qnn": Provider.QNN,
 }  # fmt: skip
+_OF_MEMORY = {"past_present_share_buffer", "chunk_size"}  # of a search; they change no token
 _SAVE = "Make the folder again with onnxruntime-genai's builder, or give the model it was made from."
 
 
@@ -54,9 +56,10 @@ def inspect(folder: Path, _options: Options | None = None) -> Found:
     graph = _graph(folder, decoder)
     weights = read_weights(graph, folder)
     described = _describe(folder, layers)
-    check_vocabulary(folder, described.vocabulary)
+    check_vocabulary(folder, described.vocabulary, grows=False)
     templates = check_templates(folder)
     kind = str(model.get("type", "unknown"))[:80]
+    defaults, generation = _defaults(config, context_length)
     return Found(
         kind=Kind.GENAI,
         folder=folder,
@@ -65,11 +68,11 @@ def inspect(folder: Path, _options: Options | None = None) -> Found:
         parameters=weights.parameters,
         context_length=context_length,
         exporter=Exporter.NONE,
-        defaults=_defaults(config),
+        defaults=defaults,
         weight_bits=weights.bits,
         recipe=_recipe(weights, decoder),
         needs_template=not templates,
-        notes=(_note(weights), *notes_on(templates)),
+        notes=(_note(weights), *generation, *notes_on(templates)),
     )
 
 
@@ -132,9 +135,10 @@ def _recipe(weights: Weights, decoder: dict[str, Any]) -> Recipe | None:
     return None if weights.recipe is None else msgspec.structs.replace(weights.recipe, provider=provider)
 
 
-def _defaults(config: dict[str, Any]) -> Defaults:
+def _defaults(config: dict[str, Any], context_length: int) -> tuple[Defaults, tuple[str, ...]]:
     search = config.get("search")
-    return sampling_of(search) if isinstance(search, dict) else Defaults()
+    said = search if isinstance(search, dict) else {}
+    return defaults_of({name: one for name, one in said.items() if name not in _OF_MEMORY}, CONFIG, context_length)
 
 
 def _architecture(folder: Path) -> str:

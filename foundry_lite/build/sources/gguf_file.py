@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from foundry_lite.build.gguf_header import MAGIC, TYPES, GgufHeader, read_gguf
-from foundry_lite.build.gguf_model import config_of, family_of, name_of, templates_of
+from foundry_lite.build.gguf_model import config_of, family_of, name_of, sampling_of, templates_of
 from foundry_lite.build.sources.files import check_file
 from foundry_lite.build.sources.found import Found, Kind, Options
+from foundry_lite.build.sources.generation_config import defaults_of
 from foundry_lite.build.sources.model_config import read_shape
 from foundry_lite.build.sources.templates import notes_on, try_templates
 from foundry_lite.build.sources.weight_checks import check_shapes
@@ -58,6 +59,7 @@ def inspect(path: Path, _options: Options | None = None) -> Found:
     templates = _check_templates(header)
     licence = header.values.get("general.license")
     main = main_type(header)
+    defaults, generation = defaults_of(sampling_of(header), path.name, shape.context_length)
     return Found(
         kind=Kind.GGUF,
         folder=file.parent,
@@ -65,11 +67,12 @@ def inspect(path: Path, _options: Options | None = None) -> Found:
         architecture=architecture,
         parameters=sum(one.count for one in header.tensors.values() if name_of(header, one.name) is not None),
         context_length=shape.context_length,
+        defaults=defaults,
         license=licence if isinstance(licence, str) and licence else "unknown",
         weight_bits=_bits(main),
         recipe=_KEPT.get(main),
         needs_template=not templates,
-        notes=(*notes, *notes_on(templates)),
+        notes=(*notes, *generation, *notes_on(templates)),
     )
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from foundry_lite.build import families
 from foundry_lite.build.sources import remote_code
-from foundry_lite.build.sources.files import check_file, exists, read_json
+from foundry_lite.build.sources.files import check_file, exists
 from foundry_lite.build.sources.found import Found, Kind, Options
+from foundry_lite.build.sources.generation_config import read_generation
 from foundry_lite.build.sources.model_config import read_config, read_shape
 from foundry_lite.build.sources.templates import check_templates, notes_on, template_paths
 from foundry_lite.build.sources.vocabulary import check_vocabulary
@@ -27,7 +28,6 @@ from foundry_lite.build.sources.weight_checks import (
     weight_bits,
     weights_notes,
 )
-from foundry_lite.catalog.card import Defaults
 from foundry_lite.errors import UnsupportedArchitecture
 
 TEXT_FILES = (
@@ -102,18 +102,20 @@ def describe_model(folder: Path, config: dict[str, Any], architecture: str, tens
     check_vocabulary(folder, shape.vocabulary)
     templates = check_templates(folder)
     family = families.find(architecture, config)
+    context_length = family.context_length or shape.context_length
+    defaults, generation = read_generation(folder, config, context_length)
     return Found(
         kind=Kind.FOLDER,
         folder=folder,
         files=(),
         architecture=architecture,
         parameters=sum(math.prod(size) for size in (tensors or {}).values()),
-        context_length=family.context_length or shape.context_length,
+        context_length=context_length,
         exporter=family.exporter,
-        defaults=_defaults(folder),
+        defaults=defaults,
         license=read_license(folder),
         needs_template=not templates,
-        notes=(*family.notes, *check_code(folder, config), *notes_on(templates)),
+        notes=(*family.notes, *check_code(folder, config), *generation, *notes_on(templates)),
     )
 
 
@@ -143,30 +145,6 @@ def read_architecture(config: dict[str, Any]) -> str:
 def _architecture(config: dict[str, Any]) -> str:
     names = config.get("architectures")
     return str(names[0]) if isinstance(names, list) and names else ""
-
-
-def _defaults(folder: Path) -> Defaults:
-    path = folder / "generation_config.json"
-    return sampling_of(read_json(path)) if exists(path) else Defaults()
-
-
-def sampling_of(own: dict[str, Any]) -> Defaults:
-    """Return the sampling that a configuration names; greedy where it says ``do_sample: false`` outright."""
-    if own.get("do_sample") is False:
-        return Defaults(temperature=0.0)
-    defaults = Defaults()
-    temperature: Any = own.get("temperature")
-    top_p: Any = own.get("top_p")
-    top_k: Any = own.get("top_k")
-    return Defaults(
-        temperature=float(temperature) if _is_within(temperature, 2) else defaults.temperature,
-        top_p=float(top_p) if top_p and _is_within(top_p, 1) else defaults.top_p,
-        top_k=top_k if isinstance(top_k, int) and top_k >= 0 else defaults.top_k,
-    )
-
-
-def _is_within(value: Any, most: float) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= most  # not so for NaN, which JSON of Python may hold
 
 
 def read_license(folder: Path) -> str:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundry_lite.build.onnx_header import read_weights
-from foundry_lite.build.sources.files import check_file, exists, read_json
+from foundry_lite.build.sources.files import check_file, exists
 from foundry_lite.build.sources.found import Exporter, Found, Kind, Options
+from foundry_lite.build.sources.generation_config import read_generation
 from foundry_lite.build.sources.hf_folder import check_code, text_files
 from foundry_lite.build.sources.model_config import Shape, read_config, read_shape
 from foundry_lite.build.sources.templates import check_templates, notes_on
 from foundry_lite.build.sources.vocabulary import check_vocabulary
-from foundry_lite.catalog.card import Defaults
 from foundry_lite.engine import graph_file
 from foundry_lite.engine.graph_file import GraphFile, Value
 from foundry_lite.errors import LoadFailed, NotAModel, UnsupportedArchitecture
@@ -62,10 +62,11 @@ def inspect(path: Path, _options: Options | None = None) -> Found:
     shape = read_shape(config)
     decoder = read_decoder(graph, shape)
     weights = read_weights(graph, folder)
-    check_vocabulary(folder, decoder.vocabulary)
+    check_vocabulary(folder, decoder.vocabulary, grows=False)
     templates = check_templates(folder)
     names = config.get("architectures")
     note = "it is a graph already: its keys and values are copied at every step; there is no source to compare it with"
+    defaults, generation = read_generation(folder, config, shape.context_length)
     return Found(
         kind=Kind.ONNX,
         folder=folder,
@@ -74,11 +75,11 @@ def inspect(path: Path, _options: Options | None = None) -> Found:
         parameters=weights.parameters,
         context_length=shape.context_length,
         exporter=Exporter.NONE,
-        defaults=_defaults(folder),
+        defaults=defaults,
         weight_bits=weights.bits,
         recipe=weights.recipe,
         needs_template=not templates,
-        notes=(note, *code, *notes_on(templates)),
+        notes=(note, *code, *generation, *notes_on(templates)),
     )
 
 
@@ -139,9 +140,3 @@ def _layers(graph: GraphFile) -> int:
 def _size(value: Value, axis: int, otherwise: int) -> int:
     size = value.shape[axis] if len(value.shape) > axis else ""
     return size if isinstance(size, int) and size > 0 else otherwise
-
-
-def _defaults(folder: Path) -> Defaults:
-    path = folder / "generation_config.json"
-    greedy = exists(path) and read_json(path).get("do_sample") is False
-    return Defaults(temperature=0.0) if greedy else Defaults()

@@ -89,6 +89,7 @@ def inspect(folder: Path, options: Options) -> Found:
         notes=(
             *_notes(base_folder, config, plan),
             *_notes_of_base(base),
+            *hf_folder.check_code(folder, read_config(base_folder)),
             *notes_on(templates),
         ),
     )

@@ -35,6 +35,8 @@ EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embe
 _LAYER = re.compile(r"(?:^|(?:model|transformer|language_model|gpt_neox)\.)(?:layers|h)\.(\d+)\.(.+)")
 _WIDTHS = {"F32": 32, "F16": 16, "BF16": 16, "F64": 64}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_OF_TRAINERS = re.compile(r"(?:training_args|optimizer|scheduler|scaler|rng_state\w*)\.\w+")
+_NAMED = "transformers_weights"
 _SHARDS = "model-*-of-*.safetensors"
 _LARGEST_INDEX = 64 << 20  # bytes
 OWN_HEAD_NOTE = (
@@ -50,6 +52,7 @@ def find_weights(folder: Path) -> dict[Path, dict[str, Tensor]]:
     A whole file is read as transformers reads it: whatever an index beside it says. Raises `DamagedWeights`,
     `PickledWeights`, `UnsafeSource`, or `NotAModel` when there are none.
     """
+    _refuse_other_name(folder)
     if exists(folder / SINGLE):
         return {folder / SINGLE: read_header(check_file(folder / SINGLE))}
     if exists(folder / INDEX):
@@ -59,7 +62,7 @@ def find_weights(folder: Path) -> dict[Path, dict[str, Tensor]]:
             f"{folder} has {len(shards)} shards of weights ({shards[0]}, …) and no {INDEX}",
             hint="Copy or download that file too: it says which shards belong together.",
         )
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    pickles = sorted({path.name for one in _PICKLES for path in folder.glob(one) if not _OF_TRAINERS.match(path.name)})
     if pickles:
         raise PickledWeights(
             f"the weights are pickled ({', '.join(pickles[:3])}): reading them can run any code",
@@ -173,6 +176,17 @@ def not_finite(path: Path, name: str) -> DamagedWeights:
         f"{path.name}: {name} holds numbers that are not finite (NaN or infinity)",
         hint="The training diverged, or the weights were cast to float16 and overflowed: save an earlier checkpoint.",
     )
+
+
+def _refuse_other_name(folder: Path) -> None:
+    """Refuse a configuration that has transformers read other weights than those that are looked for here."""
+    named = read_json(folder / "config.json").get(_NAMED) if exists(folder / "config.json") else None
+    usual = SINGLE if exists(folder / SINGLE) else INDEX
+    if named is not None and named != usual:
+        raise UnsupportedArchitecture(
+            f"config.json names the file of its weights ('{_NAMED}' is {str(named)[:80]!r}), which is not {usual}",
+            hint=f"Save the model again, or rename the file and remove '{_NAMED}'.",
+        )
 
 
 def _read_shards(folder: Path) -> dict[Path, dict[str, Tensor]]:
