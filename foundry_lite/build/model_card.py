@@ -47,7 +47,7 @@ def format_model_card(card: Card, manifest: Manifest, report: Report | None, sig
         _sizes(card.sizes),
         _quality(card, report),
         _speed(card, report),
-        _goldens(card.goldens),
+        _goldens(card.goldens, card.defaults),
         _section("Limits", [card.limits or "Nobody has written down what it cannot do. Measure it on your own data."]),
         _files(manifest),
         _signature(manifest, sign_off),
@@ -232,10 +232,12 @@ def _machine(figures: Measured) -> str:
     )
 
 
-def _goldens(goldens: Sequence[Golden]) -> str:
+def _goldens(goldens: Sequence[Golden], own: Defaults) -> str:
     if not goldens:
         return ""
-    lines = ["Greedy, so that anybody can see whether they have the same model.", ""]
+    plain = Defaults(own.temperature, own.top_p, own.top_k, own.min_p, reproducible=own.reproducible)
+    without = "" if own == plain else ", and without the rest of what holds when a request says nothing"
+    lines = [f"Greedy{without}, so that anybody can see whether they have the same model.", ""]
     for one in goldens:
         same = {True: "the source says the same", False: "the source says something else", None: ""}[one.is_source]
         lines += [*_fenced(one.prompt), f"answers{f' ({same})' if same else ''}:", "", *_fenced(one.answer)]

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from foundry_lite.build.model_card import describe_defaults
+from foundry_lite.build.model_card import describe_defaults, format_model_card
 from foundry_lite.build.sources.generation_config import KNOWN, defaults_of
 from foundry_lite.build.sources.recognise import inspect
-from foundry_lite.catalog.card import Defaults
+from foundry_lite.catalog.card import Defaults, read_card
+from foundry_lite.catalog.report import Golden
+from foundry_lite.store.manifest import read_manifest
+from tests import tiny_model
 from tests.unit import source_folder
 from tests.unit.source_folder import change_config, write_json
 
@@ -106,3 +110,15 @@ def test_the_model_card_says_what_holds_when_a_request_says_nothing() -> None:
         "stops at '###', never chooses 2 tokens"
     )
     assert describe_defaults(Defaults(temperature=0.0)) == "greedy"
+
+
+def test_golden_answers_are_told_to_be_without_the_models_own_penalties(tmp_path: Path) -> None:
+    folder = tiny_model.install(tmp_path, "mine")
+    card, manifest = read_card(folder / "card.toml"), read_manifest(folder)
+    golden = (Golden("Hi", "abc"),)
+    for own, said in (
+        (Defaults(0.7, 0.9), "Greedy, so that"),
+        (Defaults(stop=("#",)), "Greedy, and without the rest of"),
+    ):
+        card = msgspec.structs.replace(card, goldens=golden, defaults=own)
+        assert said in format_model_card(card, manifest, None)
