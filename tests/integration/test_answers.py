@@ -216,6 +216,18 @@ def test_a_forced_call_that_is_cut_off_before_its_name_is_no_text(client: openai
     assert (choice.message.content, choice.message.tool_calls, choice.finish_reason) == ("", None, "length")
 
 
+def test_a_pattern_that_no_grammar_can_hold_is_named_with_its_tool(client: openai.OpenAI) -> None:
+    argument = {"type": "string", "pattern": "(?=[a-z])[a-z0-9]+"}
+    odd = {"type": "object", "properties": {"code": argument}}
+    tools = [TURN_ON, {"type": "function", "function": {"name": "unlock", "parameters": odd}}, TURN_OFF]
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(client, EMBEDDED, LAMP, tools=tools, tool_choice="required")
+    assert isinstance(refused.value.body, dict)
+    assert (refused.value.param, refused.value.code) == ("tools", "invalid_grammar")
+    assert "'unlock': \"pattern\" cannot be enforced (at properties.code)" in refused.value.body["message"]
+    assert ask(client, EMBEDDED, LAMP, tools=[TURN_ON, TURN_OFF], tool_choice="required").choices[0].message.tool_calls
+
+
 def test_a_named_tool_is_the_one_that_is_called(client: openai.OpenAI) -> None:
     named: Any = {"type": "function", "function": {"name": "turn_off"}}
     answer = ask(client, EMBEDDED, LAMP, tools=[TURN_ON, TURN_OFF], tool_choice=named, parallel_tool_calls=False)
