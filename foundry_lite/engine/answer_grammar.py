@@ -69,6 +69,13 @@ def held_tools(request: GenerationRequest) -> tuple[Tool, ...]:
     return tools if request.tool_choice.mode is ToolMode.REQUIRED else tuple(tool for tool in tools if tool.strict)
 
 
+def is_free(request: GenerationRequest) -> bool:
+    """Say whether no form of the answer is demanded, so that `write_answer` would write nothing."""
+    if request.grammar is not None or request.tool_choice.mode is ToolMode.REQUIRED:
+        return False
+    return not any(tool.strict for tool in _tools(request))
+
+
 def _tools(request: GenerationRequest) -> tuple[Tool, ...]:
     """Return those that may be called."""
     prompt, choice = request.prompt, request.tool_choice

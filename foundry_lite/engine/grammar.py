@@ -1,37 +1,40 @@
 """Answers of a demanded form: which tokens may come next, by llguidance.
 
-A grammar is compiled once, on the intake thread, and kept for the next requests; each answer has a `Constraint` of its
-own. Whoever may send requests may send a hostile grammar, so texts, parsers and time are bounded. Limits that the
-library sets itself do not cover all of it (its recursion overflows the stack, its arithmetic has no fuel), which is why
-compiling has a thread of its own, with a deadline and a large stack.
+A grammar is compiled once, beside the intake thread (`engine.compiling`), and kept for the next requests; each answer
+has a `Constraint` of its own. Whoever may send requests may send a hostile grammar, so texts, parsers, time and what is
+kept are bounded. Limits that the library sets itself do not cover all of it (its recursion overflows the stack, its
+arithmetic has no fuel), which is why compiling has a thread of its own, with a deadline and a large stack. The library
+lets go of the interpreter lock while it compiles.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
 from foundry_lite.engine.answer_grammar import Frame, as_source, write_answer
 from foundry_lite.engine.blame import Part, find_blame, held_schemas, schemas_of
+from foundry_lite.engine.compiled import Compiled, CompiledGrammars
 from foundry_lite.engine.dialects.thinking import Stage
 from foundry_lite.engine.dialects.voice import Voice
 from foundry_lite.engine.grammar_errors import LONGEST_REASON, NotCompiled, failure, reason_of, refusal
 from foundry_lite.engine.lark import MOST_BYTES
 from foundry_lite.engine.schema import check_embedded, read_schema
-from foundry_lite.errors import EngineBusy, InvalidRequest
-from foundry_lite.generation import GenerationRequest, Grammar, GrammarKind
+from foundry_lite.errors import InvalidRequest, QueueFull
+from foundry_lite.generation import Chat, GenerationRequest, Grammar, GrammarKind
 
 # One blank, or one line end with indentation: JSON as everybody writes it, and no endless white space.
 _JSON_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": r" |\n {0,20}"}
@@ -39,8 +42,7 @@ _JSON_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": r" |\n {0,20
 _GRAMMAR_SIZE = 16 << 10  # bytes of UTF-8; 56 KB of rules within rules took 11 s for one mask
 _STACK = 64 << 20  # 64 KiB of $refs to $refs overflowed 8 MiB; only what is touched takes memory
 _DEADLINE = 2.0  # seconds
-_KEPT = 32  # compiled grammars
-_WEAR = 0.5  # seconds of masks after which a grammar is compiled anew: some 13 MB of states at worst
+_GIVEN_UP = 1  # threads of grammars that took too long, beside which another grammar is compiled
 
 _LIMITS: dict[str, Any] = {
     "max_items_in_row": 1_000,  # 250 optional properties; the work of ambiguous grammars grows with its square
@@ -50,22 +52,10 @@ _LIMITS: dict[str, Any] = {
 }
 
 
-class _Compiled:
-    """A grammar ready to be copied. Copies share the states of its automata, which are never given back."""
-
-    def __init__(self, matcher: LLMatcher) -> None:
-        self.matcher = matcher
-        self.seconds = 0.0  # that masks have taken; new states cost time, so this bounds them
-
-    @property
-    def is_worn(self) -> bool:
-        return self.seconds > _WEAR
-
-
 class Constraint:
     """What the rest of one answer must look like. ``param`` is the request field that errors name."""
 
-    def __init__(self, compiled: _Compiled, vocabulary: int, width: int, param: str) -> None:
+    def __init__(self, compiled: Compiled, vocabulary: int, width: int, param: str) -> None:
         self.param = param
         self._compiled = compiled
         self._matcher = compiled.matcher.deep_copy()
@@ -116,19 +106,26 @@ class GrammarCompiler:
         self._vocabulary = vocabulary
         self._eos_ids = sorted(eos_ids)
         self._deadline = deadline
-        self._kept: OrderedDict[str, _Compiled] = OrderedDict()
-        self._abandoned: threading.Thread | None = None
+        self._kept = CompiledGrammars()
+        self._given_up: list[threading.Thread] = []
 
     def compile(self, grammar: Grammar) -> Constraint:
         """Return the constraint of one answer.
 
-        Raises `InvalidRequest` for what cannot be enforced or is too complex, and `EngineBusy` while a grammar that
-        took too long still occupies a core.
+        Raises `InvalidRequest` for what cannot be enforced or is too complex, and `QueueFull` while grammars that
+        took too long still occupy the cores.
         """
         try:
             return self._constraint(_source(grammar), grammar.param)
         except NotCompiled as error:
             raise self._named(error, schemas_of(grammar)) from error
+
+    def find(self, request: GenerationRequest, stage: Stage | None) -> Constraint | None:
+        """Return the constraint of an answer whose grammar is compiled already; takes no time worth mentioning."""
+        compiled = self._kept.by_key(_key(request, stage))
+        if compiled is None:
+            return None
+        return Constraint(compiled, self._vocabulary, self._tokenizer.vocab_size, _param(request))
 
     def constrain(self, request: GenerationRequest, voice: Voice, stage: Stage | None) -> Constraint | None:
         """Return what holds the answer of a model to what a request demands of it, or ``None``. Raises as `compile`.
@@ -141,13 +138,22 @@ class GrammarCompiler:
             raise self._named(error, held_schemas(request)) from error
 
     def _constrain(self, request: GenerationRequest, voice: Voice, stage: Stage | None) -> Constraint | None:
-        form = None if request.grammar is None else json.loads(_source(request.grammar))["grammars"][0]
+        source = self._write(request, voice, stage)
+        if source is None:
+            return None
+        constraint = self._constraint(source, _param(request))
+        self._kept.name(_key(request, stage), source)
+        return constraint
+
+    def _write(self, request: GenerationRequest, voice: Voice, stage: Stage | None) -> str | None:
+        """Return the grammar of all that a request demands, in the library's own form."""
+        whole = None if request.grammar is None else _source(request.grammar)
+        form = None if whole is None else json.loads(whole)["grammars"][0]
         grammars = write_answer(request, form, Frame(voice, stage, _JSON_OPTIONS))
         if not grammars:
-            return None if request.grammar is None else self.compile(request.grammar)
-        param = "tools" if request.grammar is None else request.grammar.param
+            return whole
         _check_size(grammars[0]["lark_grammar"], MOST_BYTES, "tools")
-        return self._constraint(as_source(grammars), param)
+        return as_source(grammars)
 
     def _named(self, error: InvalidRequest, parts: Iterator[Part]) -> InvalidRequest:
         """Return the error with the tool, keyword and place that it is about, where they are found in time."""
@@ -166,39 +172,39 @@ class GrammarCompiler:
                         found.append(refusal(f"{part.name}{blame}", part.param))
                         return
 
-        self._abandoned = _run(search, self._deadline)
+        unfinished = _run(search, self._deadline)
+        if unfinished is not None:
+            self._given_up.append(unfinished)
         return found[0] if found else refusal(error.message, str(error.param))
 
     def _constraint(self, source: str, param: str) -> Constraint:
-        compiled = self._kept.get(source)
-        if compiled is None or compiled.is_worn:
-            compiled = self._compile(source, param)
-        self._kept[source] = compiled
-        self._kept.move_to_end(source)
-        if len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
+        compiled = self._kept.by_source(source) or self._compile(source, param)
+        self._kept.keep(source, compiled)
         return Constraint(compiled, self._vocabulary, self._tokenizer.vocab_size, param)
 
-    def _compile(self, source: str, param: str) -> _Compiled:
+    def _compile(self, source: str, param: str) -> Compiled:
         """Compile and compute the first masks, which show what compiling leaves for later."""
         tokenizer = self._tokenizer
-        if self._abandoned is not None and self._abandoned.is_alive():
-            reason = "a grammar that took too long is still being given up"
-            raise EngineBusy(reason, retry_after=5, hint="Try again, or use a simpler grammar.")
+        self._given_up = [thread for thread in self._given_up if thread.is_alive()]
+        if len(self._given_up) > _GIVEN_UP:
+            reason = f"{len(self._given_up)} grammars that took too long are still being given up"
+            raise QueueFull(reason, retry_after=5, hint="Try again, or use a simpler grammar.")
         matchers: list[LLMatcher] = []
+        began = time.monotonic()
 
         def build() -> None:
             matcher = LLMatcher(tokenizer, source, log_level=0, limits=LLParserLimits(**_LIMITS))
             matchers.extend((matcher, _probe(matcher)))
 
-        self._abandoned = _run(build, self._deadline)
-        if self._abandoned is not None:
+        unfinished = _run(build, self._deadline)
+        if unfinished is not None:
+            self._given_up.append(unfinished)
             raise refusal(f"the grammar is too complex: it did not compile within {self._deadline:g} s", param)
         if not matchers:
             raise failure("the library failed", param)
         matcher, probe = matchers
         _refuse_flaws(probe, param)
-        return _Compiled(matcher)
+        return Compiled(matcher, time.monotonic() - began)
 
     @cached_property
     def _tokenizer(self) -> LLTokenizer:
@@ -214,6 +220,19 @@ class GrammarCompiler:
         except ValueError as error:
             reason = f"answers of this model cannot be held to a form, because of its tokenizer: {error}"
             raise InvalidRequest(reason[:LONGEST_REASON], code="invalid_grammar") from error
+
+
+def _param(request: GenerationRequest) -> str:
+    """Return the field that errors of a request's grammar name."""
+    return "tools" if request.grammar is None else request.grammar.param
+
+
+def _key(request: GenerationRequest, stage: Stage | None) -> bytes:
+    """Return what tells the grammars of one model apart: all of a request that one is written from."""
+    prompt = request.prompt
+    tools = prompt.tools if isinstance(prompt, Chat) else None
+    parts = (request.grammar, tools, request.tool_choice, None if stage is None else stage.name)
+    return hashlib.blake2b(msgspec.msgpack.encode(parts)).digest()
 
 
 def _run(work: Callable[[], None], seconds: float) -> threading.Thread | None:

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 
 from foundry_lite.catalog.card import Defaults
 from foundry_lite.engine.answer import begin_answer
+from foundry_lite.engine.answer_grammar import is_free
 from foundry_lite.engine.dialects.thinking import Stage
 from foundry_lite.engine.encoding import TooManyTokens
-from foundry_lite.engine.grammar import GrammarCompiler
+from foundry_lite.engine.grammar import Constraint, GrammarCompiler
 from foundry_lite.engine.messages import Load
 from foundry_lite.engine.prompt_scores import PromptScores
 from foundry_lite.engine.sampler import Chooser
@@ -39,6 +40,21 @@ class Limits:
     speculates: int
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A request that is read: its prompt in ``tokens``, and ``room`` for so many new ones.
+
+    ``stage`` is where its answer begins; ``None`` where no model is spoken to.
+    """
+
+    number: int
+    request: GenerationRequest
+    tokens: list[int]
+    room: int
+    stage: Stage | None
+    clock: Clock
+
+
 class Preparer:
     """Makes the turns of a request. Used from the intake thread, so that streams do not wait for it."""
 
@@ -49,20 +65,46 @@ class Preparer:
         self._grammars = GrammarCompiler(Path(load.folder), limits.vocabulary, text.eos_ids)
 
     def prepare(self, number: int, request: GenerationRequest) -> list[Turn]:
-        """Make one turn for each choice. Raises `InvalidRequest`, or `EngineBusy` when no grammar can be compiled."""
+        """Make one turn for each choice. Raises `InvalidRequest`, or `QueueFull` when no grammar can be compiled."""
+        draft = self.draft(number, request)
+        return self.begin(draft) or self.compile(draft)
+
+    def draft(self, number: int, request: GenerationRequest) -> Draft:
+        """Do all but what may take long, which is compiling a grammar. Raises `InvalidRequest`."""
         request = replace(request, prompt=request.shown_prompt)
         clock = Clock()
         tokens = self._encode(request.prompt, clock)
         room = self._room(tokens, request)
         self._check_sampling(request, room)
+        return Draft(number, request, tokens, room, self._stage(request, tokens), clock)
+
+    def begin(self, draft: Draft) -> list[Turn] | None:
+        """Make the turns; ``None`` where a grammar must be compiled first. Raises `InvalidRequest`."""
+        if is_free(draft.request):
+            return self._turns(draft, None)
         began = time.perf_counter()
-        constraint = self._grammars.constrain(request, self._text.voice, self._stage(request, tokens))
-        clock.grammar = 0.0 if constraint is None else time.perf_counter() - began
-        request = self._with_own(request, room, has_form=constraint is not None)
+        constraint = self._grammars.find(draft.request, draft.stage)
+        if constraint is None:
+            return None
+        draft.clock.grammar = time.perf_counter() - began
+        return self._turns(draft, constraint)
+
+    def compile(self, draft: Draft, waited: float = 0.0) -> list[Turn]:
+        """Compile the grammar and make the turns. Raises as `prepare`.
+
+        Used from one thread, which may be another. ``waited`` are the seconds that the request stood in line for it.
+        """
+        began = time.perf_counter()
+        constraint = self._grammars.constrain(draft.request, self._text.voice, draft.stage)
+        draft.clock.grammar = time.perf_counter() - began
+        return self._turns(draft, constraint, waited)
+
+    def _turns(self, draft: Draft, constraint: Constraint | None, waited: float = 0.0) -> list[Turn]:
+        request = self._with_own(draft.request, draft.room, has_form=constraint is not None)
         turns = []
         for choice in range(request.choices):
-            turn = self._turn(number, choice, request, tokens, room)
-            turn.clock = dataclasses.replace(clock, begun=time.monotonic())
+            turn = self._turn(draft, choice, request)
+            turn.clock = dataclasses.replace(draft.clock, begun=time.monotonic() - waited)
             turn.constraint = constraint.copy() if constraint is not None and choice else constraint
             turns.append(turn)
         if request.echo:
@@ -103,11 +145,12 @@ class Preparer:
             starts = text.starts(tokens)
         turn.scores = PromptScores(tokens, starts, request.prompt_logprobs, text)
 
-    def _turn(self, number: int, choice: int, request: GenerationRequest, tokens: list[int], room: int) -> Turn:
+    def _turn(self, draft: Draft, choice: int, request: GenerationRequest) -> Turn:
+        tokens = draft.tokens
         eos_ids = frozenset() if request.ignore_eos else self._text.eos_ids
         speculates, tells = self._limits.speculates, request.top_logprobs is not None
         return Turn(
-            number=number,
+            number=draft.number,
             prompt=tokens,
             chooser=Chooser(
                 request.sampling, prompt=tokens, eos_ids=eos_ids, choice=choice, top_logprobs=request.top_logprobs
@@ -115,11 +158,11 @@ class Preparer:
             answer=begin_answer(
                 request,
                 self._text.voice,
-                self._stage(request, tokens),
+                draft.stage,
                 self._text.detokenizer(() if isinstance(request.prompt, Chat) else tokens[-_CONTINUED:]),
             ),
             eos_ids=eos_ids,
-            max_new_tokens=room,
+            max_new_tokens=draft.room,
             choice=choice,
             adapter=request.adapter,
             lookup=PromptLookup(tokens, speculates) if speculates else None,

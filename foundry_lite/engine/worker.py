@@ -1,8 +1,9 @@
 """The process that runs one model: commands in on stdin, replies out on stdout.
 
-Two threads. The *intake* reads commands, renders and tokenises prompts, and refuses what cannot be run, so that a long
-prompt does not hold up the streams. The *main* thread owns the scheduler and the runner; the inference library lets
-go of the interpreter lock while it computes. When stdin ends, because the daemon closed it or died, the process ends.
+Three threads. The *intake* reads commands, renders and tokenises prompts, and refuses what cannot be run, so that a
+long prompt does not hold up the streams. Grammars that are new are compiled beside it, in the *compiling* line, so that
+one that takes long does not hold up the prompts. The *main* thread owns the scheduler and the runner; the libraries let
+go of the interpreter lock while they compute. When stdin ends, because the daemon closed it or died, the process ends.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import os
 import queue
 import threading
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from foundry_lite import devices
 from foundry_lite.catalog.recipe import Provider
 from foundry_lite.engine import fingerprint, messages, reproducible
+from foundry_lite.engine.compiling import CompilingLine, Job
 from foundry_lite.engine.gathering import Gathering
 from foundry_lite.engine.messages import (
     AdapterReady,
@@ -38,7 +42,7 @@ from foundry_lite.engine.messages import (
 )
 from foundry_lite.engine.ort_runner import start_runtime
 from foundry_lite.engine.pipes import Outbox, serve_pipe
-from foundry_lite.engine.preparing import Limits, Preparer
+from foundry_lite.engine.preparing import Draft, Limits, Preparer
 from foundry_lite.engine.runner import Runner
 from foundry_lite.engine.runners import open_runner, runner_name
 from foundry_lite.engine.scheduler import Scheduler, Told
@@ -76,6 +80,7 @@ class Worker:
         context_length = min(runner.context_length, kv_tokens)
         limits = Limits(context_length, runner.vocabulary, self._capacity, _settle(runner, load))
         self._preparer = Preparer(load, text, limits)
+        self._compiling = CompilingLine()
         self._scheduler = Scheduler(runner, most=load.slots, kv_tokens=kv_tokens, is_reproducible=load.reproducible)
         self._gathering = Gathering()
         self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
@@ -135,7 +140,7 @@ class Worker:
         scheduler, token_bytes = self._scheduler, self._runner.kv_bytes_per_token
         return Inspected(
             scheduler.active,
-            scheduler.waiting,
+            scheduler.waiting + len(self._compiling),
             scheduler.promised_tokens * token_bytes,
             scheduler.kept_tokens * token_bytes,
         )
@@ -164,15 +169,20 @@ class Worker:
             case Begin(turn=number) | Encode(turn=number) | Decode(turn=number):
                 try:
                     self._serve(command)
-                except FoundryError as error:
-                    self._outbox.send(messages.failure(number, error))
                 except Exception as error:  # noqa: BLE001 - one request that we fail on must not cost the others
-                    traceback.print_exc()
-                    self._outbox.send(messages.failure(number, InternalFault(f"{type(error).__name__}: {error}")))
+                    self._refuse(number, error)
             case Load():
                 pass  # the first command, and obeyed before this loop began
+            case Cancel(turn=number) if choices := self._compiling.cancel(number):
+                self._close(choices)
             case order:
                 self._orders.put(order)
+
+    def _refuse(self, number: int, error: Exception) -> None:
+        if not isinstance(error, FoundryError):
+            traceback.print_exception(error)
+            error = InternalFault(f"{type(error).__name__}: {error}")
+        self._outbox.send(messages.failure(number, error))
 
     def _serve(self, command: Begin | Encode | Decode) -> None:
         match command:
@@ -191,10 +201,30 @@ class Worker:
                 raise QueueFull(f"{self._open} requests are running or waiting already", hint="Try again in a moment.")
             self._open += request.choices
         try:
-            turns = self._preparer.prepare(number, request)
+            draft = self._preparer.draft(number, request)
+            turns = self._preparer.begin(draft)
         except BaseException:
             self._close(request.choices)
             raise
+        if turns is not None:
+            self._begin(number, turns)
+        else:
+            self._compile(draft)
+
+    def _compile(self, draft: Draft) -> None:
+        """Put a request in line whose grammar must be compiled first."""
+        number, choices = draft.number, draft.request.choices
+
+        def work(waited: float) -> Callable[[], None]:
+            return partial(self._begin, number, self._preparer.compile(draft, waited))
+
+        def refuse(error: Exception) -> None:
+            self._close(choices)
+            self._refuse(number, error)
+
+        self._compiling.add(Job(number, choices, work, refuse))
+
+    def _begin(self, number: int, turns: list[Turn]) -> None:
         clock = turns[0].clock
         self._outbox.send(Admitted(number, len(turns[0].prompt), clock.template, clock.tokenize, clock.grammar))
         self._orders.put(turns)

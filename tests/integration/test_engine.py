@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import statistics
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from foundry_lite.catalog.card import Defaults
 from foundry_lite.engine.engine import Engine, EngineOptions, load_engine
-from foundry_lite.errors import EngineBusy, InvalidRequest
+from foundry_lite.errors import EngineBusy, InvalidRequest, QueueFull
 from foundry_lite.generation import Delta, Finish, GenerationRequest, Grammar, GrammarKind, Sampling, Text, Tokens
 from tests import tiny_model
 
@@ -155,6 +156,45 @@ def test_beyond_its_queue_an_engine_is_busy_and_choices_count(tmp_path: Path) ->
             with pytest.raises(InvalidRequest) as refused:
                 await engine.begin(request([1], 5, choices=5))
             assert refused.value.param == "n"
+
+    run(work)
+
+
+def slow_grammar(odd: int) -> Grammar:
+    """A valid schema that takes about half a second to compile, and another one for each number."""
+    number = {"type": "number", "minimum": -(10**12), "maximum": 10**12, "multipleOf": 99991 - odd}
+    numbers = {name: {**number, "maximum": 10**12 - place} for place, name in enumerate("ab")}
+    return Grammar(GrammarKind.JSON_SCHEMA, json.dumps({"type": "object", "properties": numbers}))
+
+
+def test_requests_and_cancellations_pass_a_grammar_that_compiles_slowly(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with engine_of(tiny_model.install(tmp_path, "mine"), slots=2, queue=1) as engine:
+            await collect(engine, request([1], 2))
+            slow = [asyncio.create_task(engine.begin(request([1], 2, grammar=slow_grammar(one)))) for one in range(3)]
+            await asyncio.sleep(0)  # they are sent
+            with pytest.raises(QueueFull):
+                await engine.begin(request([1], 2))
+            slow[1].cancel()  # it waits for the first
+            await asyncio.gather(slow[1], return_exceptions=True)
+            await collect(engine, request([1], 2))
+            assert (await engine.inspect()).waiting == 2
+            slow[0].cancel()  # it is being compiled, and is so to the end
+            await asyncio.gather(slow[0], return_exceptions=True)
+            assert (await engine.inspect()).waiting == 1
+            both = await asyncio.gather(collect(engine, request([1], 2)), collect(engine, request([1], 2)))
+            assert all(answer[-1].finish for answer in both)
+            assert not slow[2].done()
+            async with await slow[2] as generation:
+                assert [delta async for delta in generation][-1].finish
+            again = asyncio.create_task(collect(engine, request([1], 2, grammar=slow_grammar(2))))
+            new = asyncio.create_task(engine.begin(request([1], 2, grammar=slow_grammar(3))))
+            await again  # what is compiled need not stand in line
+            assert not new.done()
+            new.cancel()
+            await asyncio.gather(new, return_exceptions=True)
+            state = await engine.inspect()
+            assert (state.running, state.waiting, engine.open_requests) == (0, 0, 0)
 
     run(work)
 
