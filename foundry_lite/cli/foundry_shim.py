@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from foundry_lite import __version__
 from foundry_lite.cli import foundry_service as service
+from foundry_lite.cli.faults import code_of
 from foundry_lite.cli.foundry_service import say
 from foundry_lite.errors import FoundryError
 from foundry_lite.settings import Settings, read_settings
@@ -48,13 +49,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main() -> None:
     """Run a command and end with its exit code."""
-    try:
-        sys.exit(run(sys.argv[1:], read_settings()))
-    except FoundryError as error:
-        _complain(f"{error.message}. {error.hint}" if error.hint else error.message)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(code_of(lambda: sys.exit(run(sys.argv[1:], read_settings())), _tell, lambda _error: 1))
+
+
+def _tell(error: FoundryError) -> None:
+    _complain(f"{error.message}. {error.hint}" if error.hint else error.message)
 
 
 def run(arguments: list[str], settings: Settings) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -27,8 +27,9 @@ class Output:
         return sys.stdin.isatty() and self._out.is_terminal
 
     def json(self, value: Any) -> None:
-        """Print one JSON document."""
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+        """Print one JSON document, which is UTF-8 in any locale."""
+        sys.stdout.flush()
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
     def line(self, text: str = "") -> None:
         """Print a line of the answer."""
@@ -53,13 +54,18 @@ class Output:
 
     def talk(self, text: str) -> None:
         """Say something beside the answer."""
-        self._err.print(Text(text, style="dim"))
+        self._say(Text(text, style="dim"))
 
     def error(self, message: str, hint: str) -> None:
         """Say what went wrong, and what to do."""
-        self._err.print(Text.assemble(("error: ", "bold red"), message))
+        self._say(Text.assemble(("error: ", "bold red"), message))
         if hint:
-            self._err.print(Text(f"hint: {hint}"))
+            self._say(Text(f"hint: {hint}"))
+
+    def _say(self, text: Text) -> None:
+        """Print on stderr, if that takes it: an answer is not lost for want of what is said beside it."""
+        with suppress(OSError):
+            self._err.print(text)
 
     @contextmanager
     def status(self, text: str) -> Iterator[StatusLine]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -18,6 +17,7 @@ import typer
 from foundry_lite.catalog.reference import parse_reference
 from foundry_lite.cli.options import JsonOption, ModelArgument, ProviderOption, settings_with
 from foundry_lite.cli.output import Output
+from foundry_lite.cli.streams import read_stdin, text_of
 from foundry_lite.engine.adapters import AdapterFile
 from foundry_lite.engine.engine import Engine, load_engine
 from foundry_lite.errors import FoundryError, InvalidRequest
@@ -46,14 +46,18 @@ def run(
     """Ask a model, or talk with it."""
     output = Output(as_json=as_json)
     conversation = Conversation(
-        system, None if tools is None else read_tools(tools), Sampling(temperature, top_p, top_k, seed), max_tokens
+        system and text_of(system, "--system"),
+        None if tools is None else read_tools(tools),
+        Sampling(temperature, top_p, top_k, seed),
+        max_tokens,
     )
     if prompt is None and not output.is_interactive:
-        prompt = sys.stdin.read().strip()
+        prompt = read_stdin().strip()
         if not prompt:
             raise InvalidRequest("there is no prompt: none was given, and stdin is empty", "prompt")
+    said = None if prompt is None else text_of(prompt, "the prompt")
     with suppress(EOFError):
-        asyncio.run(_run(model, settings_with(provider), conversation, prompt, output))
+        asyncio.run(_run(model, settings_with(provider), conversation, said, output))
 
 
 class Conversation:
@@ -128,7 +132,7 @@ async def _talk(engine: Engine, conversation: Conversation, output: Output) -> N
     output.talk("Ctrl-D or /bye ends the conversation, Ctrl-C stops an answer.")
     with suppress(ImportError):
         import readline  # noqa: F401 - importing it gives input() editing and history
-    while (text := _read_line()) != "/bye":
+    while (text := _read_line(output)) != "/bye":
         if not text:
             continue
         saying = asyncio.ensure_future(conversation.say(engine, text, output.write))
@@ -147,10 +151,14 @@ def _cancel(task: asyncio.Future[Delta], _number: int, _frame: FrameType | None)
     task.get_loop().call_soon_threadsafe(task.cancel)  # which wakes the loop, should it be waiting for the worker
 
 
-def _read_line() -> str:
+def _read_line(output: Output) -> str:
     # Blocks the event loop, on which nothing happens between two answers; so Ctrl-C can interrupt the reading.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    return input(">>> ").strip()
+    try:
+        return text_of(input(">>> ").strip(), "the line")
+    except (UnicodeDecodeError, InvalidRequest):
+        output.error("this line is no text of UTF-8", "Say it again.")
+        return ""
 
 
 def _end_answer(answer: Delta, output: Output) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import Annotated, Any
 
 import typer
@@ -10,8 +11,11 @@ import typer
 from foundry_lite.catalog.recipe import Provider
 from foundry_lite.cli.options import JsonOption, ProviderOption, settings_with
 from foundry_lite.cli.output import Output, megabytes
+from foundry_lite.cli.streams import drop_output
 from foundry_lite.client import ask_daemon
 from foundry_lite.settings import Settings
+
+log = logging.getLogger(__name__)
 
 HostOption = Annotated[str | None, typer.Option("--host", help="Address of the daemon. [default: 127.0.0.1]")]
 PortOption = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Its port. [default: 5273]")]
@@ -39,8 +43,16 @@ def serve(host: HostOption = None, port: PortOption = None, provider: ProviderOp
     """Serve the models of this machine over OpenAI's API."""
     from foundry_lite.server import daemon  # so that the other commands do not pay for importing a web server
 
-    output = Output()
-    daemon.serve(_addressed(host, port, provider), lambda url: output.line(_EXAMPLES.format(url=url)))
+    daemon.serve(_addressed(host, port, provider), _announce)
+
+
+def _announce(url: str) -> None:
+    """Say where the daemon serves, which it does whether stdout takes that or not."""
+    try:
+        Output().line(_EXAMPLES.format(url=url))
+    except OSError as error:
+        drop_output()
+        log.warning("serves on %s; stdout does not take it: %s", url, error.strerror)
 
 
 def ps(host: HostOption = None, port: PortOption = None, as_json: JsonOption = False) -> None:

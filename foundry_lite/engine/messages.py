@@ -175,9 +175,11 @@ decode_reply = msgspec.msgpack.Decoder(Reply).decode
 
 
 def encode(message: Command | Reply) -> bytes:
-    """Encode a message. Raises `InvalidRequest` when a tool's parameters hold what msgpack cannot carry."""
+    """Encode a message. Raises `InvalidRequest` for texts, and parameters of tools, that msgpack cannot carry."""
     try:
         return _encode(message)
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"a text holds what no UTF-8 can: {error.reason}") from error
     except (OverflowError, RecursionError) as error:
         raise InvalidRequest(f"the parameters of the tools cannot be passed on: {error}", "tools") from error
 

@@ -48,6 +48,7 @@ def serve_pipe(load: Callable[[bytes, BinaryIO, Outbox], Work], frame: Callable[
     except FoundryError as error:
         outbox.send(messages.failure(None, error))
     except MemoryError as error:
-        outbox.send(messages.failure(None, LoadFailed(f"not enough memory to load this model: {error}")))
+        hint = "Lower FOUNDRY_LITE_SLOTS or FOUNDRY_LITE_CONTEXT_LENGTH, or free some memory."
+        outbox.send(messages.failure(None, LoadFailed(f"not enough memory to load this model: {error}", hint)))
     else:
         work.run()

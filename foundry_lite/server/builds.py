@@ -14,7 +14,7 @@ from pathlib import Path
 
 from foundry_lite.build.jobs import Job, Jobs
 from foundry_lite.build.order import Order
-from foundry_lite.errors import BadSetting
+from foundry_lite.errors import BadSetting, StorageFull
 from foundry_lite.settings import Settings
 
 TOKEN_FILE = "admin-token"
@@ -33,11 +33,11 @@ class Builds:
 
     @property
     def token(self) -> str:
-        """The administrator's token. Raises `BadSetting`."""
+        """The administrator's token. Raises as `admin_token`."""
         return admin_token(self._token_path)
 
     def open(self) -> None:
-        """Make the token, so that its file is there when the daemon is. Raises `BadSetting`."""
+        """Make the token, so that its file is there when the daemon is. Raises as `admin_token`."""
         admin_token(self._token_path)
 
     async def begin(self, order: Order) -> Job:
@@ -70,7 +70,10 @@ class Builds:
 
 
 def admin_token(path: Path) -> str:
-    """Return the token, made when there is none, in a file that only its owner can read. Raises `BadSetting`."""
+    """Return the token, made when there is none, in a file that only its owner can read.
+
+    Raises `StorageFull` where it can be neither read nor made, and `BadSetting` for a file that holds none.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
@@ -79,8 +82,13 @@ def admin_token(path: Path) -> str:
             draft.write_text(secrets.token_urlsafe(32) + "\n", encoding="ascii")
             draft.replace(path)  # whole or not there: an empty token would open the door to everybody
         token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSetting(f"{path} cannot be used: {error}", hint="Remove the file; a new one is made.") from error
+    except OSError as error:
+        raise StorageFull(
+            f"{path} cannot be read or made: {error.strerror}",
+            hint="Set FOUNDRY_LITE_HOME to a folder that the user of the daemon can write.",
+        ) from error
+    except UnicodeDecodeError:
+        token = ""
     if len(token) < _SHORTEST_TOKEN:
         raise BadSetting(f"{path} holds no token", hint="Remove the file; a new one is made.")
     return token

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -26,13 +27,14 @@ _FAREWELL_SECONDS = 2  # for them to be told
 def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; call ``on_ready`` with the base URL once the port is open.
 
-    Raises `BadSetting` when the address cannot be bound.
+    Raises `BadSetting` when the address cannot be bound, or the administrator's token is none.
     """
     log_to_stderr(settings.log_level)
     devices.allow_descriptors()
     listener = _bind(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     site = Site(Store(settings.home), settings)
+    site.open_home()
     config = uvicorn.Config(
         create_app(site),
         http=Connection,
@@ -85,10 +87,13 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(2048)
-    except OSError as error:
-        raise BadSetting(
-            f"cannot listen on {host}:{port}: {error.strerror}",
-            hint="Is a daemon running already? Choose another --port, or stop it.",
-        ) from error
+    except (OSError, UnicodeError) as error:
+        reason = str(error)
+        hint = "Set --host (FOUNDRY_LITE_HOST) to an address of this machine, and --port to a port that is free."
+        if isinstance(error, OSError):
+            reason = error.strerror or reason
+            if error.errno == errno.EADDRINUSE:
+                hint = "Is a daemon running already? Choose another --port, or stop it."
+        raise BadSetting(f"cannot listen on {host}:{port}: {reason}", hint=hint) from error
     listener.set_inheritable(True)
     return listener

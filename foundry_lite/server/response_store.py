@@ -9,6 +9,7 @@ oldest go first.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import re
@@ -45,11 +46,31 @@ class ResponseStore:
         self._most_bytes = most_bytes
         self._sizes: dict[str, int] | None = None  # in bytes, oldest first; read when first needed
         self._writing = asyncio.Lock()
+        self._fault: str | None = None
 
     @property
     def is_on(self) -> bool:
         """Whether anything may be kept."""
-        return self._most_responses > 0 and self._most_bytes > 0
+        return self.why_off is None
+
+    @property
+    def why_off(self) -> str | None:
+        """Why nothing is kept, if nothing is."""
+        if self._most_responses > 0 and self._most_bytes > 0:
+            return self._fault
+        return "FOUNDRY_LITE_RESPONSES_KEPT or _BYTES is 0"
+
+    def open(self) -> bool:
+        """Try whether the folder can be written; keep nothing if it never can. A full disk may have room again."""
+        trial = self._root / f".resp_trial.{os.getpid()}"
+        try:
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            trial.touch(mode=0o600)
+            trial.unlink()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                self._fault = f"{self._root} cannot be written: {error.strerror}"
+        return self.is_on
 
     async def write(self, record: Record) -> None:
         """Keep a record, whole or not at all, and forget the oldest of too many. Raises `StorageFull`."""
@@ -124,7 +145,7 @@ class ResponseStore:
                 "this daemon keeps no responses",
                 "response_id",
                 "response_not_found",
-                hint="Its storage is switched off.",
+                hint=f"Its storage is off: {self.why_off}.",
             )
         return ResponseNotFound(
             f"no response {identity[:80]!r} is stored",

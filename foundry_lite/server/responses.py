@@ -181,10 +181,10 @@ class _Handlers:
     async def _complete(self, call: ResponseCall) -> _Asked:
         """Find all that a request refers to. Raises `InvalidRequest`, `ModelNotFound`."""
         artifact = self._site.artifact(call.model)
-        is_on = self._kept.store.is_on
+        is_on, why_off = self._kept.store.is_on, self._kept.store.why_off
         if not is_on and (call.wire.store or call.is_background):
             name = "store" if call.wire.store else "background"
-            raise invalid_value(name, "this daemon keeps no responses: FOUNDRY_LITE_RESPONSES_KEPT or _BYTES is 0")
+            raise invalid_value(name, f"this daemon keeps no responses: {why_off}")
         history = await self._history(call.wire.previous_response_id)
         found = await self._find(call.references)
         messages = call.continuing(history, found)

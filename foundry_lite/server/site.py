@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,13 +10,15 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 
 from foundry_lite.catalog.reference import parse_reference
-from foundry_lite.errors import BadReference
+from foundry_lite.errors import BadReference, StorageFull
 from foundry_lite.residency import Residency
 from foundry_lite.server.background import Background
 from foundry_lite.server.builds import Builds
 from foundry_lite.server.response_store import ResponseStore
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Artifact, Store
+
+log = logging.getLogger(__name__)
 
 
 class Site:
@@ -43,6 +46,19 @@ class Site:
             raise self.store.not_found(model) from error
         return self.store.resolve(reference)
 
+    def open_home(self) -> None:
+        """Make what the daemon keeps in its home; where that cannot be written, say what does not work without it.
+
+        Raises `BadSetting` for a token that is none.
+        """
+        kept = self.background.store
+        if kept.is_on and not kept.open():
+            log.warning("responses are not stored: %s", kept.why_off)
+        try:
+            self.builds.open()
+        except StorageFull as error:
+            log.warning("no builds over HTTP, and no /shutdown: %s. %s", error.message, error.hint)
+
     async def end_requests(self) -> None:
         """End all requests that run, each with an error."""
         await self.background.close()
@@ -52,7 +68,6 @@ class Site:
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """Own the loaded models and the running builds while the server runs."""
         self._residency = Residency(self.store, self.settings)
-        self.builds.open()
         try:
             yield
         finally:

@@ -47,7 +47,7 @@ def test_a_module_that_runs_as_a_subprocess_names_those_who_run_it() -> None:
         "foundry_lite.server.daemon",
         "foundry_lite.engine.worker",
         "foundry_lite.engine.encoder_worker",
-        "foundry_lite.cli.main",
+        "foundry_lite.cli.commands",
     ],
 )
 def test_serving_needs_neither_torch_nor_the_builder(entry: str, tmp_path: Path) -> None:

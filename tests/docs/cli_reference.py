@@ -7,7 +7,7 @@ import io
 
 import typer
 
-from foundry_lite.cli.main import app
+from foundry_lite.cli.commands import app
 from tests.support import ROOT
 
 PAGE = ROOT / "docs" / "cli.md"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from foundry_lite import __version__
-from foundry_lite.cli.main import EXIT_CODES
+from foundry_lite.cli.faults import EXIT_CODES
 from foundry_lite.server.app import create_app
 from foundry_lite.server.site import Site
 from foundry_lite.settings import Settings

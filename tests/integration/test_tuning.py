@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from foundry_lite.catalog.recipe import Precision, recipe_for
 from foundry_lite.catalog.report import Candidate, Quality, Report, TextLoss
-from foundry_lite.cli.main import app, exit_code
+from foundry_lite.cli.commands import app
+from foundry_lite.cli.faults import exit_code
 from foundry_lite.errors import FoundryError
 from foundry_lite.store.manifest import read_manifest, write_manifest
 from tests import tiny_model

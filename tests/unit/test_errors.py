@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from foundry_lite import errors
-from foundry_lite.cli.main import exit_code
+from foundry_lite.cli.faults import exit_code
 from foundry_lite.errors import ContextExceeded, EngineBusy, FoundryError, InvalidRequest, QueueFull
 from foundry_lite.protocol.errors import reply_for
 from tests.support import ROOT
