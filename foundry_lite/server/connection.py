@@ -11,6 +11,7 @@ import asyncio
 import secrets
 
 import msgspec
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from foundry_lite.devices import descriptors
@@ -26,7 +27,31 @@ _UNREADABLE = ErrorReply(
 _TOO_LARGE = ErrorReply(431, f"the head is larger than {_LARGEST_HEAD >> 10} KiB", "invalid_request_error")
 _TOO_MANY = ErrorReply(503, "too many connections are open", "server_error", code="too_many_connections", retry_after=1)
 _PHRASES = {400: "Bad Request", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
-_RESERVED = 64  # descriptors for workers, files and the log
+_RESERVED = 64  # descriptors for workers, files and the log; half of them all where there are few
+
+
+def room() -> int:
+    """Return how many connections the system's limit of descriptors leaves room for."""
+    limit = descriptors()
+    return limit - min(_RESERVED, limit // 2)
+
+
+class Unframed:
+    """Answers of unknown length to clients of HTTP/1.0, which know no chunks: the end of the connection is theirs."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._send = cycle.send
+        self._has_length = True
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start":
+            self._has_length = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+            if not self._has_length:
+                self._cycle.chunked_encoding = False
+        elif message["type"] == "http.response.body" and not self._has_length:
+            self._cycle.expected_content_length = len(message.get("body", b""))
+        await self._send(message)
 
 
 class Connection(HttpToolsProtocol):
@@ -41,7 +66,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > min(self.most, descriptors() - _RESERVED):
+        if len(self.connections) > min(self.most, room()):
             self._refuse(_TOO_MANY)
         else:
             self._wait()
@@ -66,6 +91,8 @@ class Connection(HttpToolsProtocol):
         self._collected, self._awaits_head = 0, False
         self._wait_no_more()
         super().on_headers_complete()
+        if self.parser.get_http_version() == "1.0":
+            self.cycle.send = Unframed(self.cycle).send  # type: ignore[method-assign] # its task has not begun
 
     def on_body(self, body: bytes) -> None:
         self._collected = 0

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
+import math
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import uvicorn
 
@@ -22,6 +26,12 @@ from foundry_lite.store.store import Store
 
 _GRACE_SECONDS = 3  # for requests that still run when we are told to stop; then they are told that they end
 _FAREWELL_SECONDS = 2  # for them to be told
+_ACCEPTED = 8  # connections that are accepted at once: so many may be beyond the limit before it is looked at
+_WAITING = 2048  # that may wait to be accepted
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_SILENCE = 10.0  # seconds between two warnings of that
+
+log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
@@ -45,6 +55,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         timeout_graceful_shutdown=_GRACE_SECONDS + _FAREWELL_SECONDS,
         timeout_keep_alive=75,
         lifespan="on",
+        backlog=_ACCEPTED,
     )
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     server = _Server(config, lambda: on_ready(url), site.end_requests)
@@ -52,6 +63,22 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         asyncio.run(server.serve(sockets=[listener]))
+
+
+class Complaints:
+    """What the event loop cannot do: said once in a while, where it is that no descriptor is left to accept with."""
+
+    def __init__(self) -> None:
+        self._said = -math.inf
+
+    def take(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Take what the loop calls its exception handler with."""
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in _NO_DESCRIPTORS:
+            loop.default_exception_handler(context)
+        elif time.monotonic() - self._said >= _SILENCE:
+            self._said = time.monotonic()
+            log.warning("a connection cannot be accepted now: %s; raise the limit ('ulimit -n')", error.strerror)
 
 
 class _Server(uvicorn.Server):
@@ -65,7 +92,10 @@ class _Server(uvicorn.Server):
         self._end_requests = end_requests
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(Complaints().take)
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_WAITING)  # the loop has set this to `_ACCEPTED`
         if self.started:
             self._on_ready()
 
@@ -86,7 +116,7 @@ def _bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(2048)
+        listener.listen(_WAITING)
     except (OSError, UnicodeError) as error:
         reason = str(error)
         hint = "Set --host (FOUNDRY_LITE_HOST) to an address of this machine, and --port to a port that is free."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import pty
@@ -24,7 +25,7 @@ import pytest
 from foundry_lite.errors import BadSetting
 from foundry_lite.settings import Settings, read_settings
 from tests import tiny_model
-from tests.support import COMMAND, Daemon, environment
+from tests.support import COMMAND, Daemon, environment, eventually
 from tests.tiny_model import ALPHABET
 
 FOUNDRY = (sys.executable, "-c", "from foundry_lite.cli.foundry_shim import main; main()")
@@ -249,6 +250,52 @@ def test_a_file_that_may_not_grow_is_named(store: Path, tmp_path: Path) -> None:
         result = start(store, "list", stdout=answer, preexec_fn=_limit(resource.RLIMIT_FSIZE, 0))
     assert result.returncode == 1
     assert b"stdout cannot be written: File too large" in result.stderr
+
+
+def _connect(daemon: Daemon, count: int) -> list[socket.socket]:
+    connections = [socket.create_connection(("127.0.0.1", daemon.port), timeout=10) for _ in range(count)]
+    for one in connections:
+        one.setblocking(False)
+    return connections
+
+
+def _is_refused(connection: socket.socket) -> bool:
+    with contextlib.suppress(BlockingIOError, ConnectionError):
+        return connection.recv(100).startswith(b"HTTP/1.1 503")
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no prlimit")
+def test_the_limit_of_connections_follows_the_limit_of_descriptors(store: Path) -> None:
+    daemon = Daemon(store)
+    early = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
+    early.connect()
+    body = json.dumps({"model": "alphabet", "messages": [{"role": "user", "content": "hi"}]})
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (128, 128))
+    idle = _connect(daemon, 200)
+    refused = 0
+
+    def are_refused() -> bool:
+        nonlocal refused
+        refused += sum(map(_is_refused, idle))
+        return refused >= 200 - 64
+
+    eventually(are_refused)
+    assert refused <= 200 - 64 + 1  # the early one is a connection too
+    early.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+    assert early.getresponse().status == 200  # there are descriptors to load a model with
+    early.close()
+    for one in idle:
+        one.close()
+    eventually(lambda: daemon.get("/health") is not None)
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (20, 20))  # fewer than are open already
+    idle = _connect(daemon, 100)
+    time.sleep(0.5)
+    for one in idle:
+        one.close()
+    log = daemon.stop()
+    assert "Traceback" not in log
+    assert log.count("a connection cannot be accepted now: Too many open files") <= 2
 
 
 # Variables

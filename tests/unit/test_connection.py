@@ -34,8 +34,14 @@ def on_a_loop(test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, Non
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer ``ok``; ``/slowly`` takes a fifth of a second."""
+    """Answer ``ok``; ``/slowly`` takes a fifth of a second; ``/stream`` does not know how much comes."""
     assert scope["type"] == "http"
+    if scope["path"] == "/stream":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        for piece in (b"one, ", b"", b"two"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        return
     if scope["path"] == "/slowly":
         await asyncio.sleep(0.2)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
@@ -136,6 +142,21 @@ async def test_half_a_head_behind_an_answer_is_not_waited_for_either() -> None:
         writer.write(GET)
         assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
+
+
+@on_a_loop
+async def test_a_stream_has_chunks_for_http_1_1_alone() -> None:
+    async with listening(Connection) as port:
+        head, _, body = (await exchange(port, b"GET /stream HTTP/1.0\r\nhost: localhost\r\n\r\n")).partition(
+            b"\r\n\r\n"
+        )
+        assert body == b"one, two"
+        assert b"transfer-encoding" not in head.lower()
+        assert b"connection: close" in head.lower()
+        kept = b"GET / HTTP/1.0\r\nhost: localhost\r\nconnection: keep-alive\r\n\r\n"
+        assert (await exchange(port, kept)).endswith(b"\r\n\r\nok")
+        chunked = await exchange(port, b"GET /stream HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        assert chunked.endswith(b"\r\n\r\n5\r\none, \r\n3\r\ntwo\r\n0\r\n\r\n")
 
 
 @on_a_loop
