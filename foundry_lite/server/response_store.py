@@ -62,11 +62,13 @@ class ResponseStore:
 
     def open(self) -> bool:
         """Try whether the folder can be written; keep nothing if it never can. A full disk may have room again."""
-        trial = self._root / f".resp_trial.{os.getpid()}"
+        trial, is_there = self._root / f".resp_trial.{os.getpid()}", self._root.is_dir()
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             trial.touch(mode=0o600)
             trial.unlink()
+            if not is_there:
+                self._root.rmdir()  # it is made when there is something to keep
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 self._fault = f"{self._root} cannot be written: {error.strerror}"
