@@ -61,18 +61,30 @@ class InvalidRequest(FoundryError):
 
 
 class ContextExceeded(InvalidRequest):
-    """The prompt leaves no room for a single new token."""
+    """The prompt leaves no room for a single new token. The words are OpenAI's: clients look for them."""
 
     def __init__(
-        self, prompt_tokens: int, context_length: int, param: str = "messages", *, is_least: bool = False
+        self,
+        prompt_tokens: int,
+        context_length: int,
+        param: str = "messages",
+        *,
+        is_least: bool = False,
+        remedy: str = "",
     ) -> None:
-        """``is_least``: the prompt has even more tokens, and nobody has counted them."""
+        """``is_least``: the prompt has even more tokens, and nobody has counted them.
+
+        ``remedy`` is a sentence on how the model could hold more, where it could.
+        """
         count = f"more than {prompt_tokens}" if is_least else prompt_tokens
+        oldest = ", or drop the oldest turns" if param == "messages" else ""
+        hint = f"Please reduce the length of the {param}{oldest}: prompt and answer share that length."
         super().__init__(
-            f"the prompt has {count} tokens; the context of this model holds {context_length}, answer included",
+            f"This model's maximum context length is {context_length} tokens. "
+            f"However, your {param} resulted in {count} tokens",
             param=param,
             code="context_length_exceeded",
-            hint=f"Shorten the {param}{', or drop the oldest turns' if param == 'messages' else ''}.",
+            hint=f"{hint} {remedy}".rstrip(),
         )
 
 

@@ -182,7 +182,8 @@ class EncoderText:
 
     def _too_long(self, name: str, said: str) -> InvalidRequest:
         return InvalidRequest(
-            f"'{name}' {said} tokens; this model reads {self._encoder.max_length}, special ones included",
+            f"This model's maximum context length is {self._encoder.max_length} tokens, special ones included. "
+            f"However, '{name}' {said} tokens",
             name,
             "context_length_exceeded",
             hint="Shorten it, or send 'truncate': true to have its end cut off.",

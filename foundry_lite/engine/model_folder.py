@@ -97,6 +97,14 @@ def read(path: Path) -> ModelFolder:
         raise LoadFailed(f"genai_config.json cannot be read: {error!r}") from error
 
 
+def own_context_length(path: Path) -> int:
+    """Return how many tokens the model of a folder could hold, wherever it is served. Raises `LoadFailed`."""
+    try:
+        return int(json.loads((path / "genai_config.json").read_bytes())["model"]["context_length"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LoadFailed(f"genai_config.json cannot be read: {error!r}") from error
+
+
 def _describe(path: Path, config: dict[str, Any]) -> ModelFolder:
     model = config["model"]
     decoder = model["decoder"]

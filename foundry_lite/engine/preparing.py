@@ -32,12 +32,16 @@ _CONTINUED = 8  # tokens before an answer that continues a text
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the loaded model can do: ``context_length`` is the most tokens of one sequence, answer included."""
+    """What the loaded model can do: ``context_length`` is the most tokens of one sequence, answer included.
+
+    ``remedy`` is a sentence on how it could be more, where the model itself allows it.
+    """
 
     context_length: int
     vocabulary: int
     choices: int
     speculates: int
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +122,8 @@ class Preparer:
             return self._tokens(prompt, Clock(), most)
         except TooManyTokens as error:
             raise InvalidRequest(
-                f"the text has more than {most} tokens, and is not read any further; the context of this model holds "
-                f"{self._limits.context_length}",
+                f"This model's maximum context length is {self._limits.context_length} tokens. However, the text has "
+                f"more than {most} tokens, and is not read any further",
                 _param(prompt),
                 "context_length_exceeded",
             ) from error
@@ -175,7 +179,8 @@ class Preparer:
         try:
             tokens = self._tokens(prompt, clock, context)
         except TooManyTokens as error:
-            raise ContextExceeded(error.limit, context, _param(prompt), is_least=True) from error
+            remedy = self._limits.remedy
+            raise ContextExceeded(error.limit, context, _param(prompt), is_least=True, remedy=remedy) from error
         if not tokens:
             raise InvalidRequest("the prompt is empty", _param(prompt))
         return tokens
@@ -214,7 +219,7 @@ class Preparer:
             wanted = self._load.defaults.max_new_tokens or None
         room = context - len(tokens)
         if room < (0 if wanted == 0 else 1):
-            raise ContextExceeded(len(tokens), context, _param(request.prompt))
+            raise ContextExceeded(len(tokens), context, _param(request.prompt), remedy=self._limits.remedy)
         return room if wanted is None else min(wanted, room)
 
     def _check_sampling(self, request: GenerationRequest, room: int) -> None:

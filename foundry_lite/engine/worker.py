@@ -40,6 +40,7 @@ from foundry_lite.engine.messages import (
     Produced,
     UnloadAdapter,
 )
+from foundry_lite.engine.model_folder import own_context_length
 from foundry_lite.engine.ort_runner import start_runtime
 from foundry_lite.engine.pipes import Outbox, serve_pipe
 from foundry_lite.engine.preparing import Draft, Limits, Preparer
@@ -78,7 +79,9 @@ class Worker:
         text = TextModel(folder)
         self._capacity = load.slots + load.queue
         context_length = min(runner.context_length, kv_tokens)
-        limits = Limits(context_length, runner.vocabulary, self._capacity, _settle(runner, load))
+        limits = Limits(
+            context_length, runner.vocabulary, self._capacity, _settle(runner, load), _remedy(runner, kv_tokens, folder)
+        )
         self._preparer = Preparer(load, text, limits)
         self._compiling = CompilingLine()
         self._scheduler = Scheduler(runner, most=load.slots, kv_tokens=kv_tokens, is_reproducible=load.reproducible)
@@ -240,6 +243,16 @@ def _kv_tokens(runner: Runner, kv_bytes: int) -> int:
             hint="Raise FOUNDRY_LITE_KV_MEMORY.",
         )
     return int(tokens)
+
+
+def _remedy(runner: Runner, kv_tokens: int, folder: Path) -> str:
+    """Return a sentence on how a sequence could be longer; nothing where the model itself can hold no more."""
+    if kv_tokens < runner.context_length:
+        return "Raise FOUNDRY_LITE_KV_MEMORY to allow more."
+    own = own_context_length(folder)
+    if runner.context_length < own:
+        return f"The model itself could hold {own}: set FOUNDRY_LITE_CONTEXT_LENGTH to allow more."
+    return ""
 
 
 def _settle(runner: Runner, load: Load) -> int:

@@ -29,7 +29,7 @@ from foundry_lite.protocol.constraints import (
     read_tool_choice,
     refuse_conflicts,
 )
-from foundry_lite.protocol.conversation import MessageBody, ToolBody, explain, read_message, read_tool
+from foundry_lite.protocol.conversation import MessageBody, ToolBody, explain, read_messages, read_tool
 from foundry_lite.protocol.fields import convert, decode_object, invalid_value
 from foundry_lite.protocol.sampling import read_sampling, read_stop
 
@@ -149,7 +149,7 @@ def _read_request(wire: ChatBody) -> GenerationRequest:
     refuse_conflicts(grammar, choice, min_tokens=wire.min_tokens or 0, ignore_eos=bool(wire.ignore_eos), strict=strict)
     return GenerationRequest(
         prompt=Chat(
-            messages=tuple(read_message(one, index) for index, one in enumerate(wire.messages)),
+            messages=read_messages(wire.messages),
             tools=None if wire.tools is None else tuple(read_tool(one) for one in wire.tools),
             variables=_read_variables(wire.chat_template_kwargs or {}),
             reasoning_effort=wire.reasoning_effort,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -82,6 +82,22 @@ class ToolBody(Struct, forbid_unknown_fields=True):
 
     function: _Function
     type: Literal["function"] = "function"
+
+
+def read_messages(wires: Sequence[MessageBody]) -> tuple[Message, ...]:
+    """Read ``messages``. Raises `InvalidRequest` for parts that do not fit a role, and results of no call."""
+    messages, known = [], set[str | None]()
+    for index, wire in enumerate(wires):
+        message = read_message(wire, index)
+        if message.role is Role.TOOL and message.tool_call_id not in known:
+            raise invalid_value(
+                f"messages[{index}].tool_call_id",
+                f"no tool call before it has the id {message.tool_call_id!r}",
+                "A message of the role 'tool' answers one of the 'tool_calls' of an assistant's message before it.",
+            )
+        known.update(call.id for call in message.tool_calls)
+        messages.append(message)
+    return tuple(messages)
 
 
 def read_message(wire: MessageBody, index: int) -> Message:

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from foundry_lite.generation import Chat, Text
 from foundry_lite.protocol.completions import PromptText, TokenId
-from foundry_lite.protocol.conversation import MessageBody, ToolBody, read_message, read_tool
+from foundry_lite.protocol.conversation import MessageBody, ToolBody, read_messages, read_tool
 from foundry_lite.protocol.fields import convert, decode_object, invalid_value
 
 _MOST_TOKENS = 1 << 17
@@ -110,8 +110,9 @@ def _read_prompt(wire: TokenizeBody) -> Text | Chat:
         return Text(wire.content or wire.prompt or "", wire.add_special_tokens is not False)
     if wire.add_special_tokens is not None:
         raise invalid_value("add_special_tokens", "a template writes them itself; it is only allowed with a text")
-    messages = tuple(read_message(one, index) for index, one in enumerate(wire.messages))
-    return Chat(messages, None if wire.tools is None else tuple(read_tool(one) for one in wire.tools))
+    return Chat(
+        read_messages(wire.messages), None if wire.tools is None else tuple(read_tool(one) for one in wire.tools)
+    )
 
 
 def _write_piece(raw: bytes) -> str | list[int]:

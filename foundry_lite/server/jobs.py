@@ -50,7 +50,7 @@ def endpoints(site: Site) -> list[Endpoint]:
             status=202,
             refuses=(*_TOKEN, 409, 422),
         ),
-        Endpoint("GET", "/api/jobs/{job}", jobs.show, "One build", gives=Job, refuses=_TOKEN),
+        Endpoint("GET", "/api/jobs/{job}", jobs.show, "One build", gives=Job, refuses=_TOKEN, names_thing=True),
         Endpoint("DELETE", "/api/jobs/{job}", jobs.cancel, "End a build", gives=Job, status=202, refuses=_TOKEN),
         Endpoint(
             "GET",

@@ -24,7 +24,9 @@ def endpoints(site: Site) -> list[Endpoint]:
     return [
         Endpoint("GET", "/health", models.health, "Whether the daemon is there", gives=Health),
         Endpoint("GET", "/v1/models", models.all, "The installed models", gives=ModelList),
-        Endpoint("GET", "/v1/models/{model:path}", models.one, "One installed model", gives=ModelBody),
+        Endpoint(
+            "GET", "/v1/models/{model:path}", models.one, "One installed model", gives=ModelBody, names_thing=True
+        ),
         Endpoint("GET", "/api/ps", models.loaded, "The models in memory", gives=LoadedModels),
     ]
 

@@ -76,6 +76,7 @@ def endpoints(site: Site) -> list[Endpoint]:
             gives=ResponseObject,
             streams=ResponseEvent,
             query=RETRIEVE_PARAMETERS,
+            names_thing=True,
         ),
         Endpoint("DELETE", path, handlers.delete, "Forget a stored response", gives=DeletedResponse),
         Endpoint(

@@ -229,6 +229,57 @@ def test_a_wrong_method_is_told_the_right_ones(daemon: Daemon, method: str, path
     assert json.loads(body)["error"]["code"] == "method_not_allowed"
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/responses/compact"),
+        ("PUT", "/v1/responses/resp_" + 48 * "0"),
+        ("POST", "/v1/models/nobody"),
+        ("DELETE", "/v1/models/nobody"),
+        ("GET", "/v1/chat/completions/chatcmpl-1"),
+        ("POST", "/v1/chat/completions/chatcmpl-1/messages"),
+        ("POST", "/v1/images/generations"),
+        ("GET", "/v1/files"),
+    ],
+)
+def test_a_path_that_is_not_there_is_no_matter_of_its_method(daemon: Daemon, method: str, path: str) -> None:
+    status, _, body = ask(daemon, method, path, b"{}")
+    assert status == 404
+    assert json.loads(body)["error"]["code"] == "not_found"
+
+
+def test_what_is_there_has_other_methods(daemon: Daemon) -> None:
+    for path in ("/v1/models/alphabet", "/v1/models/alphabet:cpu-fp32"):
+        status, headers, _ = ask(daemon, "DELETE", path)
+        assert (status, headers["allow"]) == (405, "GET, HEAD")
+    made = daemon.client().responses.create(model="alphabet", input="hi")
+    status, headers, _ = ask(daemon, "POST", f"/v1/responses/{made.id}", b"{}")
+    assert (status, headers["allow"]) == (405, "DELETE, GET, HEAD")
+
+
+def test_a_prompt_that_is_too_long_is_told_what_would_allow_more(tmp_path: Path) -> None:
+    """In the words of OpenAI, which LiteLLM and others look for."""
+    tiny_model.install(tmp_path, "long", context=512)
+    words = "This model's maximum context length is 64 tokens. However, your messages resulted in"
+    for setting, remedy in (
+        ("FOUNDRY_LITE_CONTEXT_LENGTH=64", "could hold 512: set FOUNDRY_LITE_CONTEXT_LENGTH"),
+        ("FOUNDRY_LITE_KV_MEMORY=16384", "Raise FOUNDRY_LITE_KV_MEMORY"),
+        ("FOUNDRY_LITE_QUEUE=9", ""),
+    ):
+        name, _, value = setting.partition("=")
+        daemon = Daemon(tmp_path, **{name: value})
+        with pytest.raises(openai.BadRequestError) as refused:
+            daemon.client().chat.completions.create(
+                model="long", messages=[{"role": "user", "content": "x" * (500 if not remedy else 80)}]
+            )
+        daemon.stop()
+        error = error_of(refused.value)
+        assert words.replace("64", "64" if remedy else "512") in error["message"]
+        assert error["code"] == "context_length_exceeded"
+        assert remedy in error["message"]
+        assert ("FOUNDRY_LITE" in error["message"]) == bool(remedy)
+
+
 def test_head_answers_with_the_headers_of_get_alone(daemon: Daemon) -> None:
     assert ask(daemon, "HEAD", "/v1/models")[::2] == (200, b"")
     assert ask(daemon, "HEAD", "/v1/models/nobody")[::2] == (404, b"")

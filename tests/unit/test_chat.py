@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -32,6 +33,7 @@ from foundry_lite.protocol.chat import ChatBody, ChatCall, decode_chat
 
 HELLO = [{"role": "user", "content": "hello"}]
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALLING = {"role": "assistant", "tool_calls": [CALL]}
 
 
 def body(**fields: Any) -> bytes:
@@ -182,6 +184,20 @@ def test_parts_of_text_are_joined() -> None:
 
 def test_an_empty_text_is_a_text() -> None:
     assert messages({"role": "user", "content": ""})[0].content == ""
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [*HELLO, {"role": "tool", "content": "x", "tool_call_id": "a"}],
+        [CALLING, {"role": "tool", "content": "x", "tool_call_id": "another"}],
+        [{"role": "tool", "content": "x", "tool_call_id": "call_1"}, CALLING],
+    ],
+)
+def test_a_result_without_a_call_before_it_is_refused(history: list[Any]) -> None:
+    with pytest.raises(InvalidRequest, match="no tool call before it has the id") as refused:
+        messages(*history)
+    assert re.fullmatch(r"messages\[\d\]\.tool_call_id", refused.value.param or "")
 
 
 def test_a_call_and_its_result_are_history() -> None:
@@ -401,7 +417,7 @@ def test_parts_may_say_where_a_prompt_that_will_come_again_ends() -> None:
 @pytest.mark.parametrize("content", ["", []])
 def test_an_assistant_and_a_tool_may_say_nothing(role: str, content: Any) -> None:
     call_id = {"tool_call_id": "call_1"} if role == "tool" else {}
-    assert messages({"role": role, "content": content, **call_id})[0].content == ""
+    assert messages(CALLING, {"role": role, "content": content, **call_id})[1].content == ""
 
 
 UNSUPPORTED = {

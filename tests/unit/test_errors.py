@@ -130,5 +130,9 @@ def test_the_hint_follows_the_message_as_a_sentence() -> None:
 
 def test_a_prompt_that_is_too_long_is_told_both_lengths() -> None:
     error = ContextExceeded(600, 512)
-    assert error.message == ("the prompt has 600 tokens; the context of this model holds 512, answer included")
+    assert error.message == (
+        "This model's maximum context length is 512 tokens. However, your messages resulted in 600 tokens"
+    )
+    assert "Please reduce the length of the messages" in error.hint
+    assert ContextExceeded(600, 512, remedy="Do this.").hint.endswith(" Do this.")
     assert error.param == "messages"
