@@ -30,6 +30,7 @@ from foundry_lite.protocol.completions import decode_completion
 from foundry_lite.protocol.response_answer import ResponseWriter
 from foundry_lite.protocol.response_body import Circumstances
 from foundry_lite.protocol.responses import decode_response
+from foundry_lite.protocol.served import Served
 
 _WARM_UP = 50  # rounds
 
@@ -52,6 +53,7 @@ _MESSAGES = [
 _USUAL = {"model": "home-assistant", "messages": _MESSAGES, "temperature": 0.7, "max_tokens": 256, "stream": True}
 _LONG = {**_USUAL, "messages": _MESSAGES * 20, "tools": [_TOOL] * 20}
 _TOKEN = Delta(text=" light", tokens=1)
+_SERVED = Served("home-assistant", "home-assistant:cpu-int4", "cpu-int4", "fp_0123456789abcdef")
 _LIKELY = Logprob(" light", b" light", -0.25)
 
 
@@ -114,10 +116,10 @@ def _row(case: str, times: list[float]) -> Row:
 def _cases() -> dict[str, Callable[[], object]]:
     completion = {"model": "home-assistant", "prompt": "Once upon a time", "max_tokens": 64, "stream": True}
     response = {"model": "home-assistant", "input": "What is a lamp?", "stream": True}
-    chat = AnswerWriter("home-assistant:cpu-int4")
+    chat = AnswerWriter(_SERVED)
     calling = Delta(calls=(CallPiece(0, "", "", '"kitchen"'),), tokens=1)
     likely = Delta(text=" light", tokens=1, logprobs=(TokenLogprob(_LIKELY, (_LIKELY,) * 5),))
-    plain = CompletionWriter("home-assistant:cpu-int4", decode_completion(_body(completion)))
+    plain = CompletionWriter(_SERVED, decode_completion(_body(completion)))
     responding = _responding(_body(response))
     return {
         "decode a chat, usual": _decoding(decode_chat, _USUAL),
@@ -143,7 +145,7 @@ def _decoding(decode: Callable[[bytes], object], fields: dict[str, Any]) -> Call
 
 def _responding(body: bytes) -> ResponseWriter:
     """Return the writer of a response whose text has begun."""
-    writer = ResponseWriter(decode_response(body), Circumstances("home-assistant:cpu-int4", 1.0, 1.0, is_kept=False))
+    writer = ResponseWriter(decode_response(body), Circumstances(_SERVED, 1.0, 1.0, is_kept=False))
     writer.opening()
     writer.write([_TOKEN])
     return writer

@@ -16,6 +16,8 @@ from typing import Any
 
 import openai
 
+from foundry_lite.protocol.served import Served
+
 ROOT = Path(__file__).parent.parent
 COMMAND = (sys.executable, "-m", "foundry_lite.cli.main")
 
@@ -32,6 +34,11 @@ def cli(home: Path, *arguments: str, stdin: str = "", **extra: str) -> subproces
     return subprocess.run(
         [*COMMAND, *arguments], env=environment(home, **extra), input=stdin, capture_output=True, text=True, timeout=200
     )
+
+
+def served(asked: str) -> Served:
+    """How an answer names a model that was asked for by some name."""
+    return Served(asked, "mine:cpu-int4", "cpu-int4", "fp_0123456789abcdef")
 
 
 class Daemon:

@@ -29,6 +29,7 @@ from foundry_lite.protocol.answer_body import (
     ToolCallPiece,
 )
 from foundry_lite.protocol.errors import ErrorReply
+from foundry_lite.protocol.served import Served
 from foundry_lite.protocol.timings import write_timings
 from foundry_lite.protocol.usage import RunningUsage, total_usage, write_usage
 
@@ -43,7 +44,7 @@ class AnswerWriter:
 
     def __init__(
         self,
-        model: str,
+        served: Served,
         choices: int = 1,
         *,
         has_logprobs: bool = False,
@@ -54,7 +55,7 @@ class AnswerWriter:
         self.id = f"chatcmpl-{secrets.token_hex(16)}"
         self.choices = choices
         self._created = int(time.time())
-        self._model = model
+        self._served = served
         self._has_logprobs = has_logprobs
         self._includes_usage = includes_usage
         self._includes_timings = includes_timings
@@ -70,16 +71,20 @@ class AnswerWriter:
         return ChatCompletion(
             id=self.id,
             created=self._created,
-            model=self._model,
+            model=self._served.asked,
+            system_fingerprint=self._served.fingerprint,
             choices=[self._whole_choice(index, mine) for index, mine in enumerate(by_choice)],
             usage=write_usage(total_usage(end.usage for end in ends)),
             timings=write_timings(ends),
+            foundry_lite=self._served.body,
         )
 
     def opening(self, prompt_tokens: int = 0, /) -> bytes:
-        """Return the first chunk of each choice: the role, and nothing else."""
+        """Return the first chunk of each choice: the role, and which model answers."""
         self._usage.prompt_tokens = prompt_tokens
-        chunks = (self._chunk(index, ChatDelta(role="assistant", content="")) for index in range(self.choices))
+        chunks = [self._chunk(index, ChatDelta(role="assistant", content="")) for index in range(self.choices)]
+        for chunk in chunks:
+            chunk.foundry_lite = self._served.body
         return b"".join(map(sse.event, chunks))
 
     def write(self, batch: list[Delta]) -> bytes:
@@ -91,7 +96,13 @@ class AnswerWriter:
         """Return the last chunk, which has no choice but what was asked of the whole, and the end of the stream."""
         if not (self._includes_usage or self._includes_timings):
             return sse.DONE
-        last = ChatChunk(id=self.id, created=self._created, model=self._model, choices=[])
+        last = ChatChunk(
+            id=self.id,
+            created=self._created,
+            model=self._served.asked,
+            system_fingerprint=self._served.fingerprint,
+            choices=[],
+        )
         if self._includes_usage:
             last.usage = write_usage(total_usage(end.usage for end in self._ends))
         if self._includes_timings:
@@ -139,7 +150,8 @@ class AnswerWriter:
         return ChatChunk(
             id=self.id,
             created=self._created,
-            model=self._model,
+            model=self._served.asked,
+            system_fingerprint=self._served.fingerprint,
             choices=[ChunkChoice(index=index, delta=delta, finish_reason=finish)],
             usage=self._usage.body(),
         )

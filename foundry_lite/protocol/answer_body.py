@@ -11,6 +11,7 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from foundry_lite.generation import Finish
+from foundry_lite.protocol.served import ServedModel
 from foundry_lite.protocol.timings import TimingsBody
 from foundry_lite.protocol.usage import UsageBody
 
@@ -80,10 +81,11 @@ class ChatCompletion(Struct, kw_only=True):
     object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
-    system_fingerprint: None = None
+    system_fingerprint: str | None = None
     choices: list[ChatChoice]
     usage: UsageBody | None
     timings: TimingsBody | UnsetType = UNSET
+    foundry_lite: ServedModel | UnsetType = UNSET
 
 
 class FunctionPiece(Struct, kw_only=True):
@@ -121,13 +123,17 @@ class ChunkChoice(Struct, kw_only=True):
 
 
 class ChatChunk(Struct, kw_only=True):
-    """One event of a stream. ``usage`` is there only when asked for, and null before the last chunk."""
+    """One event of a stream. ``usage`` is there only when asked for, and null before the last chunk.
+
+    ``foundry_lite`` is in the first.
+    """
 
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     created: int
     model: str
-    system_fingerprint: None = None
+    system_fingerprint: str | None = None
     choices: list[ChunkChoice]
     usage: UsageBody | None | UnsetType = UNSET
     timings: TimingsBody | UnsetType = UNSET
+    foundry_lite: ServedModel | UnsetType = UNSET

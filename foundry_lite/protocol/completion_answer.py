@@ -18,6 +18,7 @@ from foundry_lite.generation import Delta, Echo, Finish, Logprob, TokenLogprob
 from foundry_lite.protocol import sse
 from foundry_lite.protocol.completions import CompletionCall
 from foundry_lite.protocol.errors import ErrorReply
+from foundry_lite.protocol.served import Served, ServedModel
 from foundry_lite.protocol.timings import TimingsBody, write_timings
 from foundry_lite.protocol.usage import RunningUsage, UsageBody, sum_usage, total_usage, write_usage
 
@@ -41,7 +42,7 @@ class CompletionChoice(Struct, kw_only=True):
 
 
 class Completion(Struct, kw_only=True):
-    """The whole answer; each chunk of a stream has the same shape."""
+    """The whole answer; each chunk of a stream has the same shape, and the first of them ``foundry_lite``."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -51,6 +52,7 @@ class Completion(Struct, kw_only=True):
     usage: UsageBody | UnsetType | None = UNSET
     timings: TimingsBody | UnsetType = UNSET
     system_fingerprint: str | None = None
+    foundry_lite: ServedModel | UnsetType = UNSET
 
 
 class CompletionWriter:
@@ -59,11 +61,12 @@ class CompletionWriter:
     The ``choice`` of a delta counts the answers made for the first prompt, then those for the second.
     """
 
-    def __init__(self, model: str, call: CompletionCall) -> None:
+    def __init__(self, served: Served, call: CompletionCall) -> None:
         self.id = f"cmpl-{secrets.token_hex(16)}"
         self.choices = len(call.requests) * call.best_of
         self._created = int(time.time())
-        self._model = model
+        self._served = served
+        self._has_told = False  # which model answers
         self._call = call
         self._running = RunningUsage(is_there=call.streams and call.includes_usage, is_told=call.continuous_usage)
         self._ends: list[Delta] = []
@@ -161,7 +164,17 @@ class CompletionWriter:
 
     def _body(self, choices: list[CompletionChoice]) -> Completion:
         usage = self._running.body()
-        return Completion(id=self.id, created=self._created, model=self._model, choices=choices, usage=usage)
+        served, body = self._served, UNSET if self._has_told else self._served.body
+        self._has_told = True
+        return Completion(
+            id=self.id,
+            created=self._created,
+            model=served.asked,
+            choices=choices,
+            usage=usage,
+            system_fingerprint=served.fingerprint,
+            foundry_lite=body,
+        )
 
     def _prompt_of(self, delta: Delta) -> int:
         return delta.choice // self._call.best_of

@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 from foundry_lite.embedding import Encoded, EncodeRequest, EncodeTimings, Purpose
 from foundry_lite.protocol.call_body import AdvisoryBody, read_keep_alive
 from foundry_lite.protocol.fields import convert, decode_object, invalid_value
+from foundry_lite.protocol.served import Served, ServedModel
 
 # Fields of other servers, which ask for what we do not do.
 UNSUPPORTED = frozenset(
@@ -93,6 +94,7 @@ class EmbeddingList(Struct, frozen=True):
     data: list[EmbeddingObject]
     usage: EncoderUsage
     timings: EncoderTimings
+    foundry_lite: ServedModel
     object: Literal["list"] = "list"
 
 
@@ -160,10 +162,10 @@ def write_embeddings(encoded: Encoded, start: int, end: int, *, is_base64: bool)
     return rows
 
 
-def write_embedding_list(model: str, rows: list[msgspec.Raw], encoded: Encoded) -> EmbeddingList:
+def write_embedding_list(served: Served, rows: list[msgspec.Raw], encoded: Encoded) -> EmbeddingList:
     """Return the answer around what `write_embeddings` made."""
     objects = cast(list[EmbeddingObject], rows)  # they are JSON already
-    return EmbeddingList(model, objects, write_usage(encoded), write_timings(encoded.timings))
+    return EmbeddingList(served.asked, objects, write_usage(encoded), write_timings(encoded.timings), served.body)
 
 
 def write_usage(encoded: Encoded) -> EncoderUsage:

@@ -24,6 +24,7 @@ from foundry_lite.protocol.embeddings import (
     write_usage,
 )
 from foundry_lite.protocol.fields import convert, decode_object
+from foundry_lite.protocol.served import Served, ServedModel
 
 # Fields of other servers, which ask for what we do not do.
 UNSUPPORTED = frozenset(
@@ -64,6 +65,7 @@ class Reranking(Struct, frozen=True):
     results: list[RerankResult]
     usage: EncoderUsage
     timings: EncoderTimings
+    foundry_lite: ServedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def decode_rerank(body: bytes) -> RerankCall:
     return RerankCall(wire.model, request, wire.top_n, bool(wire.return_documents), keep_alive)
 
 
-def write_reranking(number: str, model: str, call: RerankCall, encoded: Encoded) -> Reranking:
+def write_reranking(number: str, served: Served, call: RerankCall, encoded: Encoded) -> Reranking:
     """Return the answer; of documents with the same score, the earlier one comes first."""
     scores = struct.unpack(f"<{len(call.request)}f", encoded.values)
     order = sorted(range(len(scores)), key=lambda index: -scores[index])[: call.top_n]
@@ -100,4 +102,4 @@ def write_reranking(number: str, model: str, call: RerankCall, encoded: Encoded)
         RerankResult(index, scores[index], Document(texts[index]) if call.returns_documents else UNSET)
         for index in order
     ]  # fmt: skip
-    return Reranking(number, model, results, write_usage(encoded), write_timings(encoded.timings))
+    return Reranking(number, served.asked, results, write_usage(encoded), write_timings(encoded.timings), served.body)

@@ -24,6 +24,7 @@ from foundry_lite.protocol.responses import (
     TextBody,
     ToolChoiceBody,
 )
+from foundry_lite.protocol.served import Served, ServedModel
 from foundry_lite.protocol.timings import TimingsBody
 
 State = Literal["completed", "failed", "in_progress", "cancelled", "incomplete"]
@@ -66,7 +67,7 @@ class ResponseUsage(Struct, frozen=True):
 
 
 class ResponseObject(Struct, kw_only=True):
-    """One response: what was asked for, how far it is, and what came of it. ``timings`` is ours."""
+    """One response: what was asked for, how far it is, and what came of it. The last two fields are ours."""
 
     id: str
     object: Literal["response"] = "response"
@@ -101,6 +102,7 @@ class ResponseObject(Struct, kw_only=True):
     prompt_cache_key: str | None
     user: str | None
     timings: TimingsBody | UnsetType = UNSET
+    foundry_lite: ServedModel | UnsetType = UNSET
 
 
 class DeletedResponse(Struct, frozen=True):
@@ -130,9 +132,9 @@ class ItemList(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What a request leaves open: the model's full name, its own sampling, and whether the response is kept."""
+    """What a request leaves open: which model that is, its own sampling, and whether the response is kept."""
 
-    model: str
+    served: Served
     temperature: float
     top_p: float
     is_kept: bool
@@ -145,7 +147,8 @@ def blank_response(identity: str, created: int, call: ResponseCall, around: Circ
         id=identity,
         created_at=created,
         status="in_progress",
-        model=around.model,
+        model=around.served.asked,
+        foundry_lite=around.served.body,
         previous_response_id=wire.previous_response_id,
         instructions=wire.instructions,
         metadata=wire.metadata or {},

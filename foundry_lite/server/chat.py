@@ -44,8 +44,9 @@ class _Handlers:
         call = decode_chat(await read_body(request))
         artifact = self._site.artifact(call.model)
         require_provider(artifact, call.ep, self._site.store, self._site.settings)
+        served = self._site.serving.served(artifact, call.model)
         writer = AnswerWriter(
-            str(artifact.ref),
+            served,
             call.request.choices,
             has_logprobs=call.request.top_logprobs is not None,
             includes_usage=call.includes_usage,
@@ -53,6 +54,6 @@ class _Handlers:
             continuous_usage=call.continuous_usage,
         )
         source = Admission(admit(self._site.residency, artifact, call.request, call.keep_alive))
-        exchange = Exchange(writer, source, str(artifact.ref), began)
+        exchange = Exchange(writer, source, served, began)
         pulse = self._site.settings.stream_keep_alive
         return await answer(request, exchange, streams=call.streams, pulse=pulse)

@@ -63,7 +63,8 @@ class _Handlers:
             end = min(start + step, len(call.request))
             rows += write_embeddings(encoded, start, end, is_base64=call.is_base64)
             await asyncio.sleep(0)
-        return json_answer(write_embedding_list(str(artifact.ref), rows, encoded), headers=headers)
+        served = self._site.serving.served(artifact, call.model)
+        return json_answer(write_embedding_list(served, rows, encoded), headers={**headers, **served.headers})
 
     async def rerank(self, request: Request) -> Response:
         """Answer with the documents' scores."""
@@ -72,7 +73,8 @@ class _Handlers:
         artifact = self._artifact(call.model, Task.RERANK)
         encoded, headers = await self._encode(request, artifact, call.request, call.keep_alive, began)
         number = f"rerank-{secrets.token_hex(12)}"
-        return json_answer(write_reranking(number, str(artifact.ref), call, encoded), headers=headers)
+        served = self._site.serving.served(artifact, call.model)
+        return json_answer(write_reranking(number, served, call, encoded), headers={**headers, **served.headers})
 
     def _artifact(self, model: str, task: Task) -> Artifact:
         artifact = self._site.artifact(model)

@@ -16,6 +16,7 @@ from foundry_lite.errors import FoundryError
 from foundry_lite.generation import Delta, Usage
 from foundry_lite.protocol import sse
 from foundry_lite.protocol.errors import ErrorReply, reply_for
+from foundry_lite.protocol.served import Served
 from foundry_lite.protocol.timings import header, server_timing, total_timings
 from foundry_lite.protocol.usage import total_usage
 from foundry_lite.server.admission import Admission
@@ -66,12 +67,12 @@ async def answer(
         except BaseException:
             exchange.end()
             raise
-        return EventStream(exchange.events(), exchange.end, exchange.timing(), pulse.total_seconds())
+        return EventStream(exchange.events(), exchange.end, exchange.headers(), pulse.total_seconds())
     try:
         body = await unless_gone(request, exchange.whole())
     finally:
         exchange.end()
-    return json_answer(body, headers=exchange.timing())
+    return json_answer(body, headers=exchange.headers())
 
 
 class Exchange:
@@ -80,10 +81,10 @@ class Exchange:
     ``began`` is when the request arrived, in seconds of the monotonic clock.
     """
 
-    def __init__(self, writer: Writer, source: Source, model: str, began: float) -> None:
+    def __init__(self, writer: Writer, source: Source, served: Served, began: float) -> None:
         self._writer = writer
         self._source = source
-        self._model = model
+        self._served = served
         self._began = began
         self._first: float | None = None
         self._tokens = 0
@@ -121,13 +122,13 @@ class Exchange:
             self._fault = type(error).__name__
             yield self._writer.failure(reply_for(error))
 
-    def timing(self) -> dict[str, str]:
-        """Return the headers that say where the time went, as far as that is known now."""
+    def headers(self) -> dict[str, str]:
+        """Return the headers that say which model answers, and where the time went, as far as that is known now."""
         if times := total_timings(self._ends):
-            return {"server-timing": server_timing(times)}
+            return {**self._served.headers, "server-timing": server_timing(times)}
         spent = self._source.preparation
         known = {name: spent[name] for name in _PREPARATION if spent.get(name, 0.0) > 0}
-        return {"server-timing": header(known)} if known else {}
+        return {**self._served.headers, **({"server-timing": header(known)} if known else {})}
 
     def end(self) -> None:
         """Free what the generation holds, and write the request's line into the log if it was admitted."""
@@ -143,7 +144,7 @@ class Exchange:
             "finished request=%s model=%s prompt_tokens=%d cached_tokens=%d new_tokens=%d ttft_ms=%.0f "
             "tokens_per_s=%.1f finish=%s",
             self._writer.id,
-            self._model,
+            self._served.name,
             self._source.prompt_tokens,
             usage.cached_tokens if usage else 0,
             self._tokens,

@@ -29,7 +29,10 @@ _HEADERS = 100  # browsers send some twenty
 _HEADER_BYTES = 32 << 10
 _ONCE = ("host", "origin", "content-type", "content-encoding", "transfer-encoding")  # two would be two opinions
 _MAY_SEND = {"access-control-allow-methods": "GET, POST, DELETE", "access-control-max-age": "600"}  # seconds
-_MAY_READ = ((b"access-control-expose-headers", b"retry-after, server-timing, x-request-id"), (b"vary", b"origin"))
+_MAY_READ = (
+    (b"access-control-expose-headers", b"retry-after, server-timing, x-request-id, x-foundry-lite-model"),
+    (b"vary", b"origin"),
+)
 
 
 class Guards:

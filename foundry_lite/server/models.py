@@ -13,7 +13,7 @@ from foundry_lite import __version__, devices
 from foundry_lite.protocol.models import Health, LoadedModel, LoadedModels, ModelBody, ModelList
 from foundry_lite.residency import Resident
 from foundry_lite.server.answers import json_answer
-from foundry_lite.server.offers import all_offers, describe, offer_of
+from foundry_lite.server.offers import all_offers, describe, describe_all, offer_of
 from foundry_lite.server.routing import Endpoint
 from foundry_lite.server.site import Site
 
@@ -44,11 +44,12 @@ class _Handlers:
 
     async def all(self, _request: Request) -> Response:
         offers = await asyncio.to_thread(all_offers, self._site.store, self._site.settings)
-        return json_answer(ModelList([describe(one, self._site) for one in offers]))
+        return json_answer(ModelList(describe_all(offers, self._site)))
 
     async def one(self, request: Request) -> Response:
-        artifact = self._site.artifact(request.path_params["model"])
-        return json_answer(describe(offer_of(artifact, self._site.store, self._site.settings), self._site))
+        asked = request.path_params["model"]
+        offer = offer_of(self._site.artifact(asked), self._site.store, self._site.settings)
+        return json_answer(describe(offer, self._site, asked))
 
     async def loaded(self, _request: Request) -> Response:
         return json_answer(LoadedModels([self._describe(one) for one in self._site.residency.residents]))

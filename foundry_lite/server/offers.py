@@ -102,12 +102,22 @@ def require_provider(artifact: Artifact, ep: str, store: Store, settings: Settin
         )
 
 
-def describe(offer: Offer, site: Site) -> ModelBody:
-    """Return a model as ``GET /v1/models`` has it."""
+def describe_all(offers: Iterable[Offer], site: Site) -> list[ModelBody]:
+    """Return models as ``GET /v1/models`` has them: the usual one of each name under that, too, which users type."""
+    listed = []
+    for one in offers:
+        listed += [describe(one, site, one.alias)] if one.is_usual else []
+        listed.append(describe(one, site))
+    return listed
+
+
+def describe(offer: Offer, site: Site, asked: str = "") -> ModelBody:
+    """Return a model as ``GET /v1/models/{id}`` has it, under the name that was asked for if it is one of its own."""
+    identity = offer.alias if offer.is_usual and asked == offer.alias else offer.id
     artifact, card, encoder = offer.artifact, offer.card, offer.encoder
     adapter = artifact.adapter
     block = ModelBlock(
-        aliases=[offer.alias] if offer.is_usual else [],
+        aliases=[one for one in (offer.alias, offer.id) if one != identity] if offer.is_usual else [],
         task=card.task,
         capabilities=list(offer.capabilities),
         architecture=card.architecture,
@@ -124,7 +134,7 @@ def describe(offer: Offer, site: Site) -> ModelBody:
         dimensions=encoder.dimensions if encoder is not None and encoder.task is Task.EMBED else UNSET,
     )
     created = (artifact if adapter is None else adapter).manifest.created
-    return write_model(offer.id, offer.alias, datetime.fromisoformat(created), block)
+    return write_model(identity, offer.alias, datetime.fromisoformat(created), block)
 
 
 def _short(artifact: Artifact) -> ModelRef:

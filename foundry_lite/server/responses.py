@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -34,6 +34,7 @@ from foundry_lite.protocol.response_queries import (
     read_query,
 )
 from foundry_lite.protocol.responses import ResponseBody, ResponseCall, decode_response, renamed, without_oldest
+from foundry_lite.protocol.served import Served
 from foundry_lite.server.admission import Admission, Source, admit
 from foundry_lite.server.answers import EventStream, json_answer, unless_gone
 from foundry_lite.server.background import Keep, Run
@@ -119,11 +120,12 @@ class _Handlers:
         began = time.monotonic()
         call = decode_response(await read_body(request))
         asked = await self._complete(call)
-        writer = ResponseWriter(call, self._circumstances(asked))
+        served = self._site.serving.served(asked.artifact, call.model)
+        writer = ResponseWriter(call, _circumstances(asked, served))
         record = Record(writer.so_far("in_progress"), listed(asked.items, writer.id), asked.messages)
         keep = self._kept.keeping(writer, record) if asked.is_kept else None
         source = Admission(self._admit(asked, writer, keep))
-        exchange = Exchange(writer, source, str(asked.artifact.ref), began)
+        exchange = Exchange(writer, source, served, began)
         if not call.is_background:
             pulse = self._site.settings.stream_keep_alive
             return await answer(request, exchange, streams=call.streams, pulse=pulse)
@@ -134,7 +136,9 @@ class _Handlers:
             raise
         run = Run(writer, record, has_log=call.streams)
         await self._kept.begin(run, exchange.events(), exchange.end)
-        return self._follow(run) if call.streams else json_answer(run.record().response)
+        if call.streams:
+            return self._follow(run, headers=served.headers)
+        return json_answer(run.record().response, headers=served.headers)
 
     async def count(self, request: Request) -> Response:
         """Count the tokens that a response would read."""
@@ -238,10 +242,11 @@ class _Handlers:
             dropped = min(max(1, 2 * dropped), most)
             messages = without_oldest(asked.messages, dropped)
 
-    def _follow(self, run: Run, after: int = -1) -> Response:
+    def _follow(self, run: Run, after: int = -1, headers: Mapping[str, str] | None = None) -> Response:
         pulse = self._site.settings.stream_keep_alive.total_seconds()
-        return EventStream(run.follow(after), lambda: None, pulse=pulse)
+        return EventStream(run.follow(after), lambda: None, headers, pulse)
 
-    def _circumstances(self, asked: _Asked) -> Circumstances:
-        own = asked.artifact.card().defaults
-        return Circumstances(str(asked.artifact.ref), own.temperature, own.top_p, asked.is_kept)
+
+def _circumstances(asked: _Asked, served: Served) -> Circumstances:
+    own = asked.artifact.card().defaults
+    return Circumstances(served, own.temperature, own.top_p, asked.is_kept)

@@ -15,6 +15,7 @@ from foundry_lite.residency import Residency
 from foundry_lite.server.background import Background
 from foundry_lite.server.builds import Builds
 from foundry_lite.server.response_store import ResponseStore
+from foundry_lite.server.serving import Serving
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Artifact, Store
 
@@ -28,6 +29,7 @@ class Site:
         self.store = store
         self.settings = settings
         self.builds = Builds(settings)
+        self.serving = Serving(settings)
         kept = ResponseStore(settings.home / "responses", settings.responses_kept, settings.responses_bytes)
         self.background = Background(kept)
         self.began = time.monotonic()

@@ -164,7 +164,7 @@ def likeness(ours: Any, peft: Any) -> float:
 
 def answer(client: openai.OpenAI, model: str) -> str:
     reply = client.chat.completions.create(model=model, messages=HI, max_tokens=40, temperature=0, logprobs=True)
-    assert reply.model.startswith("mine:cpu-fp32-lora")
+    assert (reply.model_extra or {})["foundry_lite"]["model"].startswith("mine:cpu-fp32-lora")
     assert reply.choices[0].logprobs is not None and reply.choices[0].logprobs.content
     return str([one.bytes for one in reply.choices[0].logprobs.content])
 
@@ -193,7 +193,9 @@ def test_adapters_are_models_in_the_list_and_in_ps(daemon: Daemon) -> None:
     entry = listed["mine:cpu-fp32-lora@x"]
     assert (entry["aliases"], entry["base"], entry["is_loaded"]) == (["mine@x"], "mine:cpu-fp32-lora", True)
     assert listed["mine:cpu-fp32-lora"]["base"] is None
-    assert daemon.get("/v1/models/mine@x")["id"] == "mine:cpu-fp32-lora@x"
+    assert listed["mine@x"]["aliases"] == ["mine:cpu-fp32-lora@x"]
+    for name in ("mine@x", "mine:cpu-fp32-lora@x"):
+        assert daemon.get(f"/v1/models/{name}")["id"] == name
     worker = daemon.worker("mine")
     assert worker is not None and "x" in worker["adapters"]
     with pytest.raises(openai.NotFoundError, match="no model is called 'mine@nobody'"):
@@ -278,7 +280,10 @@ def test_a_template_of_its_own_that_is_not_used_is_named(home: Path, sources: Pa
 def test_run_answers_with_an_adapter(daemon: Daemon, home: Path) -> None:
     ours = json.loads(run(home, "run", "mine@x", "hi there", "--temperature", "0", "--max-tokens", "40", "--json"))
     reply = daemon.client().chat.completions.create(model="mine@x", messages=HI, max_tokens=40, temperature=0)
-    assert (ours["model"], ours["content"]) == (reply.model, reply.choices[0].message.content)
+    assert (ours["model"], ours["content"]) == (
+        (reply.model_extra or {})["foundry_lite"]["model"],
+        reply.choices[0].message.content,
+    )
 
 
 def test_what_cannot_be_imported_is_refused_with_a_way_out(home: Path, sources: Path) -> None:

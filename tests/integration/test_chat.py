@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -12,6 +14,8 @@ import pytest
 
 from tests.support import Daemon
 from tests.tiny_model import ALPHABET
+
+HI = [{"role": "user", "content": "hi"}]
 
 
 def ask(client: openai.OpenAI, *, model: str = "alphabet", **options: Any) -> Any:
@@ -32,7 +36,7 @@ def test_an_answer_has_the_models_text_the_finish_and_exact_usage(client: openai
     answer = ask(client)
     assert answer.choices[0].message.content == ALPHABET
     assert answer.choices[0].finish_reason == "stop"
-    assert answer.model == "alphabet:cpu-fp32"
+    assert answer.model == "alphabet"
     prompt = len("<>user\nhi<>\n<>assistant\n") - 3  # a control token stands for each "<>"
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (prompt, len(ALPHABET) + 1)
 
@@ -205,8 +209,57 @@ def test_an_unknown_route_and_a_wrong_method_answer_with_openais_error(daemon: D
 
 def test_models_are_listed_and_found_by_id_and_alias(client: openai.OpenAI) -> None:
     listed = {model.id for model in client.models.list()}
-    assert {"alphabet:cpu-fp32", "slow:cpu-fp32"} <= listed
-    assert client.models.retrieve("alphabet").id == "alphabet:cpu-fp32"
-    assert client.models.retrieve("alphabet:cpu-fp32").owned_by == "foundry-lite"
+    assert {"alphabet:cpu-fp32", "slow:cpu-fp32", "alphabet", "slow"} <= listed
+    for name in ("alphabet", "alphabet:cpu-fp32"):
+        one = client.models.retrieve(name)
+        assert (one.id, one.owned_by) == (name, "foundry-lite")
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("nothing")
+
+
+def _named(daemon: Daemon, path: str, model: str, **fields: Any) -> tuple[dict[str, Any], str | None]:
+    """Return an answer, or the first event of one, and the header that names the model."""
+    body = json.dumps({"model": model, **fields}).encode()
+    request = urllib.request.Request(daemon.url + path, body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        text = response.read().decode()
+        event = next((line for line in text.splitlines() if line.startswith("data: ")), text)
+        return json.loads(event.removeprefix("data: ")), response.headers["x-foundry-lite-model"]
+
+
+@pytest.mark.parametrize("model", ["alphabet", "alphabet:cpu-fp32"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_has_the_name_that_was_asked_for_and_tells_which_model_that_is(
+    daemon: Daemon, model: str, stream: bool
+) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/chat/completions", {"messages": HI}),
+        ("/v1/completions", {"prompt": "hi"}),
+        ("/v1/responses", {"input": "hi"}),
+    ]
+    for path, fields in asked:
+        answer, header = _named(daemon, path, model, stream=stream, **fields)
+        answer = answer.get("response", answer)
+        assert answer["model"] == model
+        assert answer["foundry_lite"] == {"model": "alphabet:cpu-fp32", "variant": "cpu-fp32"}
+        assert header == "alphabet:cpu-fp32"
+
+
+def test_the_fingerprint_changes_with_the_variant_and_the_settings_alone(daemon: Daemon, home: Path) -> None:
+    def of(daemon: Daemon, model: str) -> str:
+        answer, _ = _named(daemon, "/v1/chat/completions", model, messages=HI)
+        assert (
+            _named(daemon, "/v1/completions", model, prompt="hi")[0]["system_fingerprint"]
+            == (answer["system_fingerprint"])
+        )
+        return str(answer["system_fingerprint"])
+
+    usual = of(daemon, "alphabet")
+    assert re.fullmatch("fp_[0-9a-f]{16}", usual)
+    assert of(daemon, "alphabet:cpu-fp32") == usual
+    assert of(daemon, "home-assistant") != usual
+    same, other = Daemon(home), Daemon(home, FOUNDRY_LITE_CONTEXT_LENGTH="256")
+    assert of(same, "alphabet") == usual
+    assert of(other, "alphabet") != usual
+    same.stop()
+    other.stop()

@@ -91,7 +91,7 @@ def test_openais_client_gets_the_models_vectors_and_real_usage(daemon: Daemon) -
     for one, text in zip(answer.data, texts, strict=True):
         assert one.embedding == pytest.approx(vector_of(text), abs=1e-6)
     assert answer.usage.prompt_tokens == answer.usage.total_tokens == sum(len(ids_of(text)) for text in texts)
-    assert answer.model == "tiny:cpu-fp32"
+    assert answer.model == "tiny"
 
 
 def test_numbers_and_base64_are_the_same_vectors(daemon: Daemon) -> None:

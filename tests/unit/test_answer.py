@@ -11,6 +11,7 @@ import msgspec
 from foundry_lite.generation import CallPiece, Delta, Finish, Logprob, Timings, TokenLogprob, Usage
 from foundry_lite.protocol.answer import AnswerWriter
 from foundry_lite.protocol.usage import total_usage
+from tests.support import served
 
 CALLS = (CallPiece(0, "call_1", "f", '{"x":1}'), CallPiece(1, "call_2", "g", "{}"))
 LAST = Delta("", (), 1, Finish.STOP, Usage(7, 3, 5), Timings(0.01, 0.02, 0.05))
@@ -34,14 +35,15 @@ def wire(value: Any) -> Any:
 
 
 def test_a_whole_answer_has_openais_shape() -> None:
-    writer = AnswerWriter("mine:cpu-int4")
+    writer = AnswerWriter(served("mine"))
     answer = wire(writer.whole([Delta("Hel", tokens=1), Delta("lo", tokens=1), LAST]))
     assert abs(answer.pop("created") - time.time()) < 60
     assert answer == {
         "id": writer.id,
         "object": "chat.completion",
-        "model": "mine:cpu-int4",
-        "system_fingerprint": None,
+        "model": "mine",
+        "system_fingerprint": "fp_0123456789abcdef",
+        "foundry_lite": {"model": "mine:cpu-int4", "variant": "cpu-int4"},
         "choices": [
             {
                 "index": 0,
@@ -67,7 +69,7 @@ def test_a_whole_answer_has_openais_shape() -> None:
 
 
 def test_an_answer_that_only_calls_has_no_content() -> None:
-    (choice,) = wire(AnswerWriter("m").whole([Delta("", CALLS, 1), Delta(finish=Finish.TOOL_CALLS)]))["choices"]
+    (choice,) = wire(AnswerWriter(served("m")).whole([Delta("", CALLS, 1), Delta(finish=Finish.TOOL_CALLS)]))["choices"]
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"] == {
         "role": "assistant",
@@ -82,20 +84,20 @@ def test_an_answer_that_only_calls_has_no_content() -> None:
 
 def test_what_the_model_thought_is_told_beside_what_it_said() -> None:
     deltas = [Delta(reasoning="let me "), Delta("So", reasoning="see", tokens=2), LAST]
-    message = wire(AnswerWriter("m").whole(deltas))["choices"][0]["message"]
+    message = wire(AnswerWriter(served("m")).whole(deltas))["choices"][0]["message"]
     assert (message["reasoning_content"], message["content"]) == ("let me see", "So")
     bodies = [choice["delta"] for chunk in stream(*deltas) for choice in chunk["choices"]]
     assert bodies[1:] == [{"reasoning_content": "let me "}, {"reasoning_content": "see"}, {"content": "So"}, {}]
 
 
 def test_an_answer_of_nothing_has_an_empty_content_and_no_calls() -> None:
-    message = wire(AnswerWriter("m").whole([LAST]))["choices"][0]["message"]
+    message = wire(AnswerWriter(served("m")).whole([LAST]))["choices"][0]["message"]
     assert message == {"role": "assistant", "content": "", "refusal": None}
 
 
 def stream(*deltas: Delta, choices: int = 1, **options: Any) -> list[dict[str, Any]]:
     """All chunks of an answer, as a client reads them."""
-    writer = AnswerWriter("mine", choices, **options)
+    writer = AnswerWriter(served("mine"), choices, **options)
     sent = writer.opening() + b"".join(writer.write([delta]) for delta in deltas) + writer.closing()
     *events, done, nothing = sent.split(b"\n\n")
     assert (done, nothing) == (b"data: [DONE]", b"")
@@ -104,6 +106,7 @@ def stream(*deltas: Delta, choices: int = 1, **options: Any) -> list[dict[str, A
 
 def test_every_chunk_has_the_same_head() -> None:
     chunks = stream(Delta("a"), Delta("b", CALLS), LAST)
+    assert chunks[0].pop("foundry_lite") == {"model": "mine:cpu-int4", "variant": "cpu-int4"}
     heads = [{key: value for key, value in chunk.items() if key not in ("choices", "usage")} for chunk in chunks]
     assert all(head == heads[0] for head in heads)
     assert list(heads[0]) == ["id", "object", "created", "model", "system_fingerprint"]
@@ -112,7 +115,7 @@ def test_every_chunk_has_the_same_head() -> None:
 
 
 def test_two_answers_have_two_ids() -> None:
-    assert AnswerWriter("m").id != AnswerWriter("m").id
+    assert AnswerWriter(served("m")).id != AnswerWriter(served("m")).id
 
 
 def test_a_stream_is_the_role_then_text_then_the_finish_then_the_usage() -> None:
@@ -168,7 +171,7 @@ def test_a_call_is_a_head_with_its_id_and_then_its_arguments() -> None:
 
 def test_a_stream_and_a_whole_answer_say_the_same() -> None:
     deltas = [Delta("a "), Delta("b", CALLS[:1]), Delta("c", CALLS[1:], 1, Finish.TOOL_CALLS, Usage(1, 2))]
-    whole = wire(AnswerWriter("m").whole(deltas))["choices"][0]["message"]
+    whole = wire(AnswerWriter(served("m")).whole(deltas))["choices"][0]["message"]
     text, calls = "", [{"arguments": ""}, {"arguments": ""}]
     for chunk in stream(*deltas):
         for choice in chunk["choices"]:
@@ -202,14 +205,14 @@ TWO = (
 
 
 def test_each_choice_has_its_own_text_calls_and_finish() -> None:
-    first, second = wire(AnswerWriter("m", 2).whole(list(TWO)))["choices"]
+    first, second = wire(AnswerWriter(served("m"), 2).whole(list(TWO)))["choices"]
     assert (first["index"], first["message"]["content"], first["finish_reason"]) == (0, "ab", "tool_calls")
     assert (second["index"], second["message"]["content"], second["finish_reason"]) == (1, "xy", "length")
     assert [len(choice["message"]["tool_calls"]) for choice in (first, second)] == [1, 2]
 
 
 def test_choices_share_one_prompt_and_each_has_completion_tokens() -> None:
-    usage = wire(AnswerWriter("m", 2).whole(list(TWO)))["usage"]
+    usage = wire(AnswerWriter(served("m"), 2).whole(list(TWO)))["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (7, 7, 14)
     assert usage["prompt_tokens_details"]["cached_tokens"] == 2
     assert stream(*TWO, choices=2, includes_usage=True)[-1]["usage"] == usage
@@ -232,7 +235,7 @@ def token(text: str, logprob: float = -0.5, top: tuple[Logprob, ...] = ()) -> To
 
 def test_logprobs_are_written_as_openai_does() -> None:
     top = (Logprob("h", b"h", -0.5), Logprob("\ufffd", b"\xc3", -9999.0))
-    writer = AnswerWriter("m", has_logprobs=True)
+    writer = AnswerWriter(served("m"), has_logprobs=True)
     (choice,) = wire(writer.whole([Delta("h", logprobs=(token("h", -0.5, top),)), LAST]))["choices"]
     assert choice["logprobs"] == {
         "content": [
@@ -251,7 +254,7 @@ def test_logprobs_are_written_as_openai_does() -> None:
 
 
 def test_an_answer_without_tokens_has_empty_logprobs_when_they_were_asked_for() -> None:
-    (choice,) = wire(AnswerWriter("m", has_logprobs=True).whole([LAST]))["choices"]
+    (choice,) = wire(AnswerWriter(served("m"), has_logprobs=True).whole([LAST]))["choices"]
     assert choice["logprobs"] == {"content": [], "refusal": None}
 
 
@@ -267,7 +270,7 @@ def test_no_logprob_of_a_stream_is_lost_and_each_is_told_once() -> None:
     told = [[one["token"] for one in chunk["logprobs"]["content"]] if chunk["logprobs"] else [] for chunk in chunks]
     assert told == [[], ["a"], ["b", "c"], ["d"], [], ["e"]]
     assert [chunk["delta"].get("content") for chunk in chunks] == ["", "", "ab", None, None, None]
-    (whole,) = wire(AnswerWriter("m", has_logprobs=True).whole(list(deltas)))["choices"]
+    (whole,) = wire(AnswerWriter(served("m"), has_logprobs=True).whole(list(deltas)))["choices"]
     assert [one["token"] for one in whole["logprobs"]["content"]] == ["a", "b", "c", "d", "e"]
 
 

@@ -30,6 +30,7 @@ from foundry_lite.generation import (
 )
 from foundry_lite.protocol.answer import AnswerWriter
 from foundry_lite.protocol.chat import ChatBody, ChatCall, decode_chat
+from tests.support import served
 
 HELLO = [{"role": "user", "content": "hello"}]
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -216,7 +217,9 @@ def test_an_assistant_may_speak_and_call() -> None:
 
 
 def test_an_answer_of_ours_may_be_sent_back_as_it_is() -> None:
-    answer = AnswerWriter("mine").whole([Delta("hi", (CallPiece(0, "call_1", "f", "{}"),), 1, Finish.TOOL_CALLS)])
+    answer = AnswerWriter(served("mine")).whole(
+        [Delta("hi", (CallPiece(0, "call_1", "f", "{}"),), 1, Finish.TOOL_CALLS)]
+    )
     sent = {**msgspec.to_builtins(answer.choices[0].message), "annotations": [], "audio": None, "function_call": None}
     assert messages(sent) == (Message(Role.ASSISTANT, "hi", tool_calls=(ToolCall("call_1", "f", "{}"),)),)
 

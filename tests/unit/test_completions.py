@@ -14,6 +14,7 @@ from foundry_lite.protocol.chat import decode_chat
 from foundry_lite.protocol.completion_answer import CompletionWriter
 from foundry_lite.protocol.completions import CompletionCall, decode_completion
 from foundry_lite.protocol.tokenizing import decode_detokenize, decode_tokenize
+from tests.support import served
 
 
 def decode(**fields: Any) -> CompletionCall:
@@ -112,12 +113,12 @@ def end(choice: int, text: str = "", tokens: int = 1, finish: Finish = Finish.ST
 
 
 def whole(call: CompletionCall, *deltas: Delta) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(msgspec.json.encode(CompletionWriter("m:v", call).whole(list(deltas))))
+    body: dict[str, Any] = json.loads(msgspec.json.encode(CompletionWriter(served("m:v"), call).whole(list(deltas))))
     return body
 
 
 def chunks(call: CompletionCall, *batches: list[Delta]) -> list[dict[str, Any]]:
-    writer = CompletionWriter("m:v", call)
+    writer = CompletionWriter(served("m:v"), call)
     stream = writer.opening() + b"".join(map(writer.write, batches)) + writer.closing()
     events = stream.decode().split("\n\n")
     assert events[-2:] == ["data: [DONE]", ""]

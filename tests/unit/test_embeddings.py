@@ -24,6 +24,7 @@ from foundry_lite.protocol import embeddings, rerank
 from foundry_lite.protocol.embeddings import EmbeddingList, decode_embedding, write_embedding_list, write_embeddings
 from foundry_lite.protocol.rerank import decode_rerank, write_reranking
 from tests import tiny_encoder
+from tests.support import served
 from tests.tiny_encoder import LONGEST, WIDTH, ids_of
 
 EMBED: dict[str, Any] = {"model": "m", "input": "a"}
@@ -141,7 +142,7 @@ def test_vectors_are_written_as_they_are_in_both_forms() -> None:
     for is_base64 in (False, True):
         rows = write_embeddings(encoded_of(values), 0, 2, is_base64=is_base64)
         rows += write_embeddings(encoded_of(values), 2, 3, is_base64=is_base64)
-        wire = msgspec.json.encode(write_embedding_list("m", rows, encoded_of(values)))
+        wire = msgspec.json.encode(write_embedding_list(served("m"), rows, encoded_of(values)))
         answer = msgspec.json.decode(wire, type=EmbeddingList)
         assert [one.index for one in answer.data] == [0, 1, 2]
         found = [
@@ -157,14 +158,14 @@ def test_vectors_are_written_as_they_are_in_both_forms() -> None:
 def test_documents_come_best_first_and_as_many_as_were_asked_for() -> None:
     encoded = encoded_of(np.array([[0.25], [0.75], [0.25]]))
     call = decode_rerank(body(RERANK, documents=["a", {"text": "b"}, "c"]))
-    assert [one.index for one in write_reranking("r", "m", call, encoded).results] == [1, 0, 2]
+    assert [one.index for one in write_reranking("r", served("m"), call, encoded).results] == [1, 0, 2]
     call = decode_rerank(body(RERANK, documents=["a", {"text": "b"}, "c"], top_n=2, return_documents=True))
-    wire = msgspec.json.decode(msgspec.json.encode(write_reranking("r", "m", call, encoded)))
+    wire = msgspec.json.decode(msgspec.json.encode(write_reranking("r", served("m"), call, encoded)))
     assert wire["results"] == [
         {"index": 1, "relevance_score": 0.75, "document": {"text": "b"}},
         {"index": 0, "relevance_score": 0.25, "document": {"text": "a"}},
     ]
-    assert wire.keys() == {"id", "model", "results", "usage", "timings"}
+    assert wire.keys() == {"id", "model", "results", "usage", "timings", "foundry_lite"}
 
 
 def rows_of(request: int, *lengths: int) -> list[Row]:

@@ -15,6 +15,7 @@ from foundry_lite.protocol.sse import COMMENT, DONE
 from foundry_lite.server.admission import Admission
 from foundry_lite.server.answers import EventStream
 from foundry_lite.server.exchange import Exchange
+from tests.support import served
 
 LAST = Delta("a", (), 2, Finish.STOP, Usage(7, 2), Timings(0.001, 0.002, 0.003))
 
@@ -75,8 +76,8 @@ async def read(stream: EventStream) -> Client:
 
 
 def stream_of(source: Any, pulse: float) -> EventStream:
-    exchange = Exchange(AnswerWriter("m"), source, "m", 0.0)
-    return EventStream(exchange.events(), exchange.end, exchange.timing(), pulse)
+    exchange = Exchange(AnswerWriter(served("m")), source, served("m"), 0.0)
+    return EventStream(exchange.events(), exchange.end, exchange.headers(), pulse)
 
 
 def test_silence_is_filled_with_comments_and_ends_with_the_stream() -> None:
@@ -130,7 +131,9 @@ def test_an_error_in_mid_stream_is_the_last_event() -> None:
 
 def test_a_refusal_that_comes_soon_is_raised_before_a_stream_begins() -> None:
     async def run() -> None:
-        exchange = Exchange(AnswerWriter("m"), Admission(admitted_after(0, Source(), InvalidRequest("no"))), "m", 0.0)
+        exchange = Exchange(
+            AnswerWriter(served("m")), Admission(admitted_after(0, Source(), InvalidRequest("no"))), served("m"), 0.0
+        )
         await exchange.begin(5.0)
 
     with pytest.raises(InvalidRequest):
@@ -158,9 +161,9 @@ def test_a_client_that_leaves_ends_what_was_made_for_it(seconds: float) -> None:
 
 def test_a_whole_answer_and_a_stream_say_where_the_time_went() -> None:
     async def run() -> tuple[Any, dict[str, str], dict[bytes, bytes]]:
-        exchange = Exchange(AnswerWriter("m"), Source(LAST), "m", 0.0)
+        exchange = Exchange(AnswerWriter(served("m")), Source(LAST), served("m"), 0.0)
         body = await exchange.whole()
-        return body, exchange.timing(), (await read(stream_of(Source(LAST), 0.0))).headers
+        return body, exchange.headers(), (await read(stream_of(Source(LAST), 0.0))).headers
 
     body, whole, streamed = asyncio.run(run())
     assert (body.timings.load_ms, body.timings.queue_ms, body.timings.predicted_ms) == (250.0, 1.0, 3.0)

@@ -49,6 +49,7 @@ def test_a_page_of_ours_may_send_and_read(origin: str) -> None:
         "retry-after",
         "server-timing",
         "x-request-id",
+        "x-foundry-lite-model",
     ]
 
 

@@ -18,12 +18,13 @@ from foundry_lite.protocol.response_items import listed
 from foundry_lite.protocol.responses import decode_response
 from foundry_lite.server.background import Background, Run
 from foundry_lite.server.response_store import Record, ResponseStore
+from tests.support import served
 
 CALL = decode_response(b'{"model": "mine", "input": "hi", "background": true, "stream": true}')
 
 
 def writer() -> ResponseWriter:
-    return ResponseWriter(CALL, Circumstances("mine:cpu-int4", 1.0, 1.0, is_kept=True))
+    return ResponseWriter(CALL, Circumstances(served("mine:cpu-int4"), 1.0, 1.0, is_kept=True))
 
 
 def record(text: str = "x") -> Record:
@@ -267,7 +268,7 @@ def test_a_run_that_a_crash_cut_off_has_failed(tmp_path: Path) -> None:
 
 def test_only_a_response_of_the_background_can_be_cancelled(tmp_path: Path) -> None:
     call = decode_response(b'{"model": "mine", "input": "hi"}')
-    one = ResponseWriter(call, Circumstances("mine:cpu-int4", 1.0, 1.0, is_kept=True))
+    one = ResponseWriter(call, Circumstances(served("mine:cpu-int4"), 1.0, 1.0, is_kept=True))
     made = Record(one.whole([Delta("x", finish=Finish.STOP)]), [], ())
     asyncio.run(store(tmp_path).write(made))
     with pytest.raises(InvalidRequest, match="not made in the background"):

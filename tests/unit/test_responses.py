@@ -50,9 +50,10 @@ from foundry_lite.protocol.responses import (
     renamed,
     without_oldest,
 )
+from tests.support import served
 
 EVENTS: Any = TypeAdapter(ResponseStreamEvent)
-AROUND = Circumstances("mine:cpu-int4", 0.5, 0.25, is_kept=True)
+AROUND = Circumstances(served("mine:cpu-int4"), 0.5, 0.25, is_kept=True)
 LAST = Delta("", (), 1, Finish.STOP, Usage(7, 3, 5, 1), Timings(0.01, 0.02, 0.05))
 F: dict[str, Any] = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 
