@@ -187,6 +187,12 @@ class JobNotFound(FoundryError):
 class StorageFull(BuildFailed):
     """There is no room on the disk, or a write failed."""
 
+    @classmethod
+    def at_home(cls, folder: object, error: OSError) -> StorageFull:
+        """Return the error of a write below the home folder that failed."""
+        hint = "Set FOUNDRY_LITE_HOME to a folder that can be written, on a disk with room."
+        return cls(f"cannot write to {folder}: {error.strerror}", hint)
+
 
 class DamagedArtifact(FoundryError):
     """An installed model whose files are not what its manifest says."""

@@ -145,7 +145,10 @@ def _source(wheels: Path | None) -> list[str]:
     if wheels is None:
         return []
     if not wheels.is_dir():
-        raise BadSetting(f"{wheels} is no folder of wheels", hint="docs/toolchains.md says how to fill one.")
+        raise BadSetting(
+            f"{wheels} is no folder of wheels",
+            hint="Set --wheels, or FOUNDRY_LITE_WHEELS, to one: docs/toolchains.md says how to fill it.",
+        )
     return ["--no-index", "--find-links", str(wheels.resolve())]
 
 

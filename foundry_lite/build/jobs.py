@@ -89,7 +89,7 @@ class Jobs:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise StorageFull(f"cannot write to {self._root}: {error.strerror}") from error
+                raise StorageFull.at_home(self._root, error) from error
             return self.write(Job(name, order, _now()))
         raise StorageFull(f"{self._root} has a thousand jobs of this second")
 

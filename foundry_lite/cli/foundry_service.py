@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from foundry_lite.client import ask_daemon
-from foundry_lite.errors import BadSetting, DaemonUnreachable
+from foundry_lite.errors import BadSetting, DaemonUnreachable, StorageFull
 from foundry_lite.settings import Settings, child_environment
 
 _START_SECONDS = 60.0  # that a daemon may take until it answers
@@ -96,7 +96,10 @@ def start(settings: Settings, port: int | None = None) -> tuple[Settings, str]:
 
     Raises `BadSetting` when one runs on another port than is wanted, `DaemonUnreachable`.
     """
-    settings.home.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFull.at_home(settings.home, error) from error
     try:
         with FileLock(_lock(settings), timeout=_START_SECONDS):
             if (found := find(settings)) is not None:

@@ -110,7 +110,7 @@ class ResponseStore:
             draft.write_bytes(content)
             draft.replace(self._path(identity))
         except OSError as error:
-            raise StorageFull(f"cannot write to {self._root}: {error.strerror}") from error
+            raise StorageFull.at_home(self._root, error) from error
         finally:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)

@@ -147,7 +147,7 @@ class Choices:
             draft.write_bytes(msgspec.json.format(msgspec.json.encode(choice), indent=1) + b"\n")
             draft.replace(path)
         except OSError as error:
-            raise StorageFull(f"cannot write to {self._root}: {error.strerror}") from error
+            raise StorageFull.at_home(self._root, error) from error
         finally:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)

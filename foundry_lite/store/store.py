@@ -134,7 +134,7 @@ class Store:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise StorageFull(f"cannot write to {self._staging}: {error.strerror}") from error
+                raise StorageFull.at_home(self._staging, error) from error
             return folder
         raise StorageFull(f"{self._staging} is full of left-over folders", hint="Run 'foundry-lite rm --leftovers'.")
 

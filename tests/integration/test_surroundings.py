@@ -194,6 +194,7 @@ def test_commands_without_a_home_that_can_be_written_say_so(tmp_path: Path, stor
         refused = start(odd, *(one.format(model=model) for one in _WRITES[0]))
         assert refused.returncode == 6
         assert odd in refused.stderr.decode()
+        assert b"FOUNDRY_LITE_HOME" in refused.stderr
     started = start(home, "service", "start", command=FOUNDRY)
     assert started.returncode == 1
     assert str(home) in (started.stdout + started.stderr).decode()
@@ -320,7 +321,7 @@ _BAD = {
     "speculation": ("-1", "9" * 30),
     "responses_kept": ("-1", "9" * 30),
     "responses_bytes": ("1e5", "x"),
-    "wheels": (),
+    "wheels": (),  # a folder that may come later; one that is not there is named by what needs it
     "build_cache": ("x",),
 }
 
@@ -336,6 +337,12 @@ def test_each_variable_with_a_bad_value_names_itself(store: Path) -> None:
     result = start(store, "list", variables={"FOUNDRY_LITE_SLOTS": "9" * 30})
     assert result.returncode == 2
     assert b"FOUNDRY_LITE_SLOTS='99999" in result.stderr
+
+
+def test_a_folder_of_wheels_that_is_not_there_names_its_variable(store: Path) -> None:
+    result = start(store, "toolchain", "install", "optimum", variables={"FOUNDRY_LITE_WHEELS": "/nowhere"})
+    assert result.returncode == 2
+    assert b"FOUNDRY_LITE_WHEELS" in result.stderr
 
 
 def test_an_address_that_is_not_ours_names_where_it_is_set(store: Path) -> None:
