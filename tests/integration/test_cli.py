@@ -117,7 +117,7 @@ def test_bench_measures_again_on_a_busy_machine_and_says_that_it_was_busy(tmp_pa
         (("run", "nothing", "hi"), 3, "no model is called 'nothing'"),
         (("run", "../etc", "hi"), 2, "is no model reference"),
         (("show", "alphabet:cpu-int4"), 3, "Did you mean alphabet:cpu-fp32?"),
-        (("run", "alphabet", "x" * 600), 2, "the prompt has"),
+        (("run", "alphabet", "x" * 600), 2, "maximum context length is 512 tokens"),
         (("bench", "alphabet", "--prompt-tokens", "9000"), 2, "do not fit"),
         (("bench", "alphabet", "--concurrency", "none"), 2, "is not a list of numbers"),
         (("import", "/nowhere", "--name", "x"), 5, "does not exist"),
