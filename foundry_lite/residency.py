@@ -70,6 +70,7 @@ class Residency:
         self._store = store
         self._settings = settings
         self._residents: dict[str, Resident] = {}
+        self._ending: set[asyncio.Task[None]] = set()  # workers on their way out
         self._sweeper = asyncio.create_task(self._sweep_forever())
 
     @property
@@ -164,9 +165,11 @@ class Residency:
     async def close(self) -> None:
         """Unload everything."""
         self._sweeper.cancel()
-        await asyncio.wait({self._sweeper})  # it may be ending a worker
+        await asyncio.wait({self._sweeper})
         for resident in self.residents:
             await self._unload(resident, "shutdown")
+        if self._ending:
+            await asyncio.wait(self._ending)
 
     async def _load(self, artifact: Artifact) -> AnyEngine:
         began = time.monotonic()
@@ -215,7 +218,10 @@ class Residency:
             await asyncio.wait({resident.loading})
         engine = resident.engine
         if engine is not None:
-            await engine.close()
+            ending = asyncio.create_task(engine.close())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            await asyncio.shield(ending)  # whoever is cancelled here, the worker is ended, and `close` waits for it
             log.info("unloaded %s reason=%s", resident.artifact.ref, reason)
 
     async def _sweep_forever(self) -> None:

@@ -63,17 +63,17 @@ def write_answer(request: GenerationRequest, form: dict[str, Any] | None, frame:
     return [{"lark_grammar": lark}] + ([] if form is None else [{**form, "name": "answer"}])
 
 
-def held_tools(request: GenerationRequest) -> tuple[Tool, ...]:
-    """Return the tools whose parameters are held to in an answer: all that may be forced, else the strict ones."""
-    tools = _tools(request)
-    return tools if request.tool_choice.mode is ToolMode.REQUIRED else tuple(tool for tool in tools if tool.strict)
-
-
 def is_free(request: GenerationRequest) -> bool:
     """Say whether no form of the answer is demanded, so that `write_answer` would write nothing."""
     if request.grammar is not None or request.tool_choice.mode is ToolMode.REQUIRED:
         return False
-    return not any(tool.strict for tool in _tools(request))
+    return not held_tools(request)
+
+
+def held_tools(request: GenerationRequest) -> tuple[Tool, ...]:
+    """Return the tools whose parameters are held to in an answer: all that may be forced, else the strict ones."""
+    tools = _tools(request)
+    return tools if request.tool_choice.mode is ToolMode.REQUIRED else tuple(tool for tool in tools if tool.strict)
 
 
 def _tools(request: GenerationRequest) -> tuple[Tool, ...]:

@@ -133,15 +133,12 @@ class GrammarCompiler:
         ``stage`` is where the answer begins; ``None`` where no model is spoken to.
         """
         try:
-            return self._constrain(request, voice, stage)
+            source = self._write(request, voice, stage)
+            if source is None:
+                return None
+            constraint = self._constraint(source, _param(request))
         except NotCompiled as error:
             raise self._named(error, held_schemas(request)) from error
-
-    def _constrain(self, request: GenerationRequest, voice: Voice, stage: Stage | None) -> Constraint | None:
-        source = self._write(request, voice, stage)
-        if source is None:
-            return None
-        constraint = self._constraint(source, _param(request))
         self._kept.name(_key(request, stage), source)
         return constraint
 
@@ -172,9 +169,7 @@ class GrammarCompiler:
                         found.append(refusal(f"{part.name}{blame}", part.param))
                         return
 
-        unfinished = _run(search, self._deadline)
-        if unfinished is not None:
-            self._given_up.append(unfinished)
+        self._finishes(search)
         return found[0] if found else refusal(error.message, str(error.param))
 
     def _constraint(self, source: str, param: str) -> Constraint:
@@ -196,15 +191,20 @@ class GrammarCompiler:
             matcher = LLMatcher(tokenizer, source, log_level=0, limits=LLParserLimits(**_LIMITS))
             matchers.extend((matcher, _probe(matcher)))
 
-        unfinished = _run(build, self._deadline)
-        if unfinished is not None:
-            self._given_up.append(unfinished)
+        if not self._finishes(build):
             raise refusal(f"the grammar is too complex: it did not compile within {self._deadline:g} s", param)
         if not matchers:
             raise failure("the library failed", param)
         matcher, probe = matchers
         _refuse_flaws(probe, param)
         return Compiled(matcher, time.monotonic() - began)
+
+    def _finishes(self, work: Callable[[], None]) -> bool:
+        """Run what may take long; say whether it ended in time. If not, it is given up, and still runs for a while."""
+        unfinished = _run(work, self._deadline)
+        if unfinished is not None:
+            self._given_up.append(unfinished)
+        return unfinished is None
 
     @cached_property
     def _tokenizer(self) -> LLTokenizer:

@@ -111,8 +111,8 @@ class Preparer:
             turn.clock = dataclasses.replace(draft.clock, begun=time.monotonic() - waited)
             turn.constraint = constraint.copy() if constraint is not None and choice else constraint
             turns.append(turn)
-        if request.echo:
-            self._add_echo(turns[0], request)
+        if draft.request.echo:
+            self._add_echo(turns[0], draft.request)
         return turns
 
     def encode(self, prompt: Chat | Text | Tokens) -> list[int]:

@@ -174,9 +174,7 @@ _WRITES: tuple[tuple[str, ...], ...] = (
     ("import", "{model}", "--name", "mine"),
     ("build", "home-assistant", "--variant", "cpu-int4"),
     ("rm", "home-assistant", "--yes"),
-    ("jobs", "ls"),
     ("jobs", "clean"),
-    ("toolchain", "rm", "genai"),
 )
 
 
@@ -369,7 +367,7 @@ def test_odd_variables_are_no_fault(store: Path, variables: dict[str, str]) -> N
 
 
 def test_an_interrupt_at_any_time_is_no_traceback(store: Path) -> None:
-    for delay in (0.15, 0.3, 0.6):
+    for delay in (0.15, 0.4):
         with subprocess.Popen(
             [*COMMAND, "bench", "home-assistant"],
             env=environment(store),

@@ -77,12 +77,14 @@ async def test_models_are_looked_after_again_once_the_store_can_be_read_again(ho
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(residency_module, "_SWEEP_SECONDS", 0.01)
         residency = Residency(store, Settings(home=home))
-        await residency.engine(store.resolve(ALPHABET), timedelta(seconds=0.1))
+        engine = await residency.engine(store.resolve(ALPHABET), timedelta(seconds=0.1))
         store.is_readable, store.asked = False, 0
         while not store.asked:
             await asyncio.sleep(0.01)
         store.is_readable = True
         async with asyncio.timeout(10):
             while residency.residents:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
+    assert not engine.died.is_set()  # it is on its way out, and the sweep that ends it is cancelled
     await residency.close()
+    assert engine.died.is_set()
