@@ -70,7 +70,7 @@ class Residency:
         self._store = store
         self._settings = settings
         self._residents: dict[str, Resident] = {}
-        self._ending: set[asyncio.Task[None]] = set()  # workers on their way out
+        self._ending: set[AnyEngine] = set()  # whose workers are on their way out
         self._sweeper = asyncio.create_task(self._sweep_forever())
 
     @property
@@ -168,8 +168,8 @@ class Residency:
         await asyncio.wait({self._sweeper})
         for resident in self.residents:
             await self._unload(resident, "shutdown")
-        if self._ending:
-            await asyncio.wait(self._ending)
+        for engine in tuple(self._ending):
+            await engine.close()
 
     async def _load(self, artifact: Artifact) -> AnyEngine:
         began = time.monotonic()
@@ -218,10 +218,9 @@ class Residency:
             await asyncio.wait({resident.loading})
         engine = resident.engine
         if engine is not None:
-            ending = asyncio.create_task(engine.close())
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
-            await asyncio.shield(ending)  # whoever is cancelled here, the worker is ended, and `close` waits for it
+            self._ending.add(engine)  # whoever is cancelled here, `close` waits for the worker
+            await engine.close()
+            self._ending.discard(engine)
             log.info("unloaded %s reason=%s", resident.artifact.ref, reason)
 
     async def _sweep_forever(self) -> None:

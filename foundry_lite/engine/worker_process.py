@@ -33,6 +33,7 @@ class WorkerProcess:
         self._last_words = ""
         self._listener = asyncio.create_task(self._listen())
         self._stderr = asyncio.create_task(self._keep_last_words())
+        self._ending: asyncio.Task[None] | None = None
         self.is_closing = False
         self.died = asyncio.Event()
 
@@ -46,9 +47,14 @@ class WorkerProcess:
             self._process.stdin.write(frame)
 
     async def close(self) -> None:
-        """End the process and wait until it is gone."""
+        """End the process and wait until it is gone; whoever is cancelled may wait again."""
         self.is_closing = True
         self._kill()  # it has nothing to save
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         await self._listener
         await self._stderr
         await self._process.wait()

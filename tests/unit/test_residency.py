@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from foundry_lite import devices
 from foundry_lite import residency as residency_module
 from foundry_lite.catalog.reference import ModelRef, parse_reference
 from foundry_lite.residency import Residency
@@ -88,3 +89,4 @@ async def test_models_are_looked_after_again_once_the_store_can_be_read_again(ho
     assert not engine.died.is_set()  # it is on its way out, and the sweep that ends it is cancelled
     await residency.close()
     assert engine.died.is_set()
+    assert not devices.process_exists(engine.pid)  # not even as one that nobody waited for
