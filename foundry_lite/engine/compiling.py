@@ -92,6 +92,6 @@ class CompilingLine:
                     hint="Try again in a moment; a grammar that was compiled lately need not wait.",
                 )
             return job.work(waited)
-        except Exception as error:  # noqa: BLE001 - it is told to whoever sent the request
-            caught = error
+        except BaseException as error:  # noqa: BLE001 - such as a panic of the library: the line must go on
+            caught = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
             return lambda: job.refuse(caught)

@@ -19,7 +19,7 @@ class Line:
         self.told: queue.SimpleQueue[tuple[int, object]] = queue.SimpleQueue()
         self.gates: dict[int, threading.Event] = {}
 
-    def add(self, number: int, error: Exception | None = None) -> None:
+    def add(self, number: int, error: BaseException | None = None) -> None:
         gate = self.gates[number] = threading.Event()
 
         def work(_waited: float) -> Callable[[], None]:
@@ -42,6 +42,21 @@ def test_the_first_come_are_the_first_served_and_failures_are_told() -> None:
     for number in (1, 2, 3):
         line.gates[number].set()
     assert [line.told.get(timeout=30) for _ in range(3)] == [(1, "admitted"), (2, refused), (3, "admitted")]
+
+
+class Panic(BaseException):
+    """What a library of Rust raises when it gives up: no `Exception`."""
+
+
+def test_a_library_that_panics_fails_one_request_and_not_the_line() -> None:
+    line = Line()
+    line.add(1, Panic("index out of bounds"))
+    line.add(2)
+    for number in (1, 2):
+        line.gates[number].set()
+    number, error = line.told.get(timeout=30)
+    assert (number, str(error)) == (1, "Panic: index out of bounds")
+    assert line.told.get(timeout=30) == (2, "admitted")
 
 
 def test_a_cancelled_request_leaves_the_line_and_tells_nothing() -> None:
