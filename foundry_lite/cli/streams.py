@@ -32,7 +32,8 @@ def open_all() -> None:
         if isinstance(stream, io.TextIOWrapper):
             is_ascii = stream.encoding.lower() in _ASCII
             stream.reconfigure(encoding="utf-8" if is_ascii else stream.encoding, errors="backslashreplace")
-    sys.stdout = _named(sys.stdout)
+    sys.stdout = _over(_Raw, sys.stdout, line_buffering=sys.stdout.isatty())
+    sys.stderr = _over(_Heedless, sys.stderr, line_buffering=True)
 
 
 class _Raw(io.FileIO):
@@ -47,9 +48,20 @@ class _Raw(io.FileIO):
             raise OSError(error.errno, error.strerror, STDOUT) from None
 
 
-def _named(stream: TextIO) -> TextIO:
-    raw = io.BufferedWriter(_Raw(stream.fileno(), "w", closefd=False))
-    return io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=stream.isatty())
+class _Heedless(io.FileIO):
+    """A file descriptor that loses what the system does not take: what cannot be said changes no exit code."""
+
+    def write(self, data: Any) -> int:  # whatever has bytes
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def _over(kind: type[io.FileIO], stream: TextIO, *, line_buffering: bool) -> TextIO:
+    """Return a stream like another, over a descriptor of that kind."""
+    raw = io.BufferedWriter(kind(stream.fileno(), "w", closefd=False))
+    return io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=line_buffering)
 
 
 def drop_output() -> None:

@@ -35,7 +35,7 @@ class Changes:
             self._home.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except OSError as error:
-            raise StorageFull(f"cannot write to {self._home}: {error.strerror}") from error
+            raise StorageFull.at_home(self._home, error) from error
         try:
             yield
         finally:

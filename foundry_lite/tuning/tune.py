@@ -52,11 +52,13 @@ class Tuned:
 async def tune(demand: Demand, settings: Settings, tell: Callable[[str], None], tell_step: Tell) -> Tuned:
     """Choose a variant, its threads and its provider by measurement.
 
-    The choice is written last, whole or not at all. Raises `ModelNotFound`, or `InvalidRequest` where there is nothing
-    to measure.
+    The choice is written last, whole or not at all. Raises `ModelNotFound`, `InvalidRequest` where there is nothing to
+    measure, or `StorageFull`.
     """
     store = Store(settings.home)
     _require_decoder(installed(store, demand.name))
+    with store.changing():
+        pass  # what could not be written down in the end is not measured for
     unbuilt = await _build_missing(demand, settings, tell, tell_step) if demand.builds else []
     artifacts = installed(store, demand.name, demand.variants)
     if not artifacts:

@@ -96,6 +96,16 @@ def test_every_command_takes_a_name_that_is_no_text(store: Path) -> None:
         assert result.stderr
 
 
+def test_a_choice_that_could_not_be_written_is_not_measured_for(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.write_text("in the way")
+    result = start(home, "tune", "home-assistant", "--no-build", "--threads", "1")
+    assert result.returncode == 6
+    assert b"cannot write to" in result.stderr
+    assert b"FOUNDRY_LITE_HOME" in result.stderr
+    assert b"round" not in result.stderr
+
+
 # Streams that take nothing
 
 
@@ -118,6 +128,7 @@ def test_what_stderr_does_not_take_costs_no_answer(store: Path) -> None:
 def test_an_error_that_cannot_be_said_keeps_its_exit_code(store: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         assert start(store, "show", "nothing", stderr=full).returncode == 3
+        assert start(store, "shwo", "nothing", stderr=full).returncode == 2
         assert start(store, "model", "list", command=FOUNDRY, stdout=full).returncode == 1
 
 
