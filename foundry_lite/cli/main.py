@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import sys
 
-from foundry_lite.cli import faults
-
 
 def main() -> None:
     """Run a command; end with the exit code that fits what happened."""
+    try:
+        from foundry_lite.cli import faults
+    except KeyboardInterrupt:  # in the first moments
+        sys.exit(130)
     sys.exit(faults.code_of(_run, faults.tell))
 
 

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -90,6 +91,20 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._on_ready = on_ready
         self._end_requests = end_requests
+        self._hurry = asyncio.Event()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at the first signal; end what runs at the second, and cut it off at the third.
+
+        uvicorn would cut off at the second Ctrl-C, and log a traceback for each request.
+        """
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
+        elif not self._hurry.is_set():
+            self._hurry.set()  # the loop sees it at its next turn: it waits for connections in small steps
+        else:
+            logging.getLogger("uvicorn.error").disabled = True
+            self.force_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().set_exception_handler(Complaints().take)
@@ -105,7 +120,9 @@ class _Server(uvicorn.Server):
         ending.cancel()
 
     async def _end_later(self) -> None:
-        await asyncio.sleep(_GRACE_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_SECONDS):
+                await self._hurry.wait()
         await self._end_requests()
 
 

@@ -391,3 +391,38 @@ def test_an_interrupt_at_any_time_is_no_traceback(store: Path) -> None:
             _, said = process.communicate(timeout=60)
         assert process.returncode in (130, -signal.SIGINT, 0), said
         assert b"foundry_lite" not in said or b"Traceback" not in said, said.decode()
+
+
+def test_ctrl_c_before_anything_is_imported_ends_in_silence() -> None:
+    early = """if True:
+        import sys
+
+        class Interrupt:
+            def find_spec(self, name, *_):
+                if name == "foundry_lite.cli.faults":
+                    raise KeyboardInterrupt
+
+        sys.meta_path.insert(0, Interrupt())
+        from foundry_lite.cli.main import main
+        main()
+    """
+    result = subprocess.run([sys.executable, "-c", early], capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (130, b"")
+
+
+@pytest.mark.parametrize("signals", [2, 3])
+def test_another_ctrl_c_ends_what_a_daemon_is_answering(store: Path, signals: int) -> None:
+    daemon = Daemon(store)
+    body = {"model": "home-assistant", "prompt": "go on", "stream": True, "max_tokens": 4000, "ignore_eos": True}
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
+    connection.request("POST", "/v1/completions", json.dumps(body), {"content-type": "application/json"})
+    answer = connection.getresponse()
+    assert answer.readline().startswith(b"data: ")
+    for _ in range(signals):
+        daemon.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    with contextlib.suppress(http.client.IncompleteRead, ConnectionError):
+        assert b"was unloaded" in answer.read() or signals == 3
+    assert daemon.process.wait(30) == 0
+    assert "Traceback" not in daemon.stop()
+    connection.close()
