@@ -3,14 +3,19 @@
 uvicorn's protocol keeps the head of a request, and the trailers behind its body, however long they are, and puts them
 together piece by piece: 100 MB of one header held up every stream for seconds. Nor does it mind a head that never
 comes. And when asyncio cannot accept a connection for want of descriptors, it does little else than log that.
+
+Java's client asks for HTTP/2 with its first request (``Upgrade: h2c``), whose body uvicorn lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
+from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -27,13 +32,14 @@ _UNREADABLE = ErrorReply(
 _TOO_LARGE = ErrorReply(431, f"the head is larger than {_LARGEST_HEAD >> 10} KiB", "invalid_request_error")
 _TOO_MANY = ErrorReply(503, "too many connections are open", "server_error", code="too_many_connections", retry_after=1)
 _PHRASES = {400: "Bad Request", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
-_RESERVED = 64  # descriptors for workers, files and the log; half of them all where there are few
+_FRAMING = (b"content-length", b"transfer-encoding")
+_RESERVED = 64  # descriptors for workers, files, the log, and who is being refused; three in four where there are few
 
 
 def room() -> int:
     """Return how many connections the system's limit of descriptors leaves room for."""
     limit = descriptors()
-    return limit - min(_RESERVED, limit // 2)
+    return limit - min(_RESERVED, 3 * limit // 4)
 
 
 class Unframed:
@@ -54,6 +60,62 @@ class Unframed:
         await self._send(message)
 
 
+class Parser:
+    """httptools' parser, which stays with HTTP/1.1 when a request asks for another protocol (RFC 9110, section 7.8).
+
+    httptools stops behind the head of such a request, however long a body it announces. Another parser, which has read
+    the same announcement, goes on there.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._parser = _parser(connection)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+    def feed_data(self, data: bytes) -> None:
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                self._go_on()
+            else:
+                return
+
+    def _go_on(self) -> None:
+        announced = self._connection.announced_body
+        if announced:
+            callbacks = _Callbacks(self._connection)
+            self._parser = _parser(callbacks)
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n" + announced + b"\r\n")
+            callbacks.are_told = True
+
+
+class _Callbacks:
+    """Those of a connection, which are told nothing at first."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.are_told = False
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        callback = getattr(self._connection, name)
+
+        def tell(*given: bytes) -> None:
+            if self.are_told:
+                callback(*given)
+
+        return tell
+
+
+def _parser(callbacks: object) -> HttpRequestParser:
+    parser = HttpRequestParser(callbacks)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does, for what is pipelined
+    return parser
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's protocol, with heads that are bounded in bytes and in time, and itself in number."""
 
@@ -66,6 +128,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.parser = Parser(self)  # type: ignore[assignment]
         if len(self.connections) > min(self.most, room()):
             self._refuse(_TOO_MANY)
         else:
@@ -88,9 +151,9 @@ class Connection(HttpToolsProtocol):
         self._refuse(_UNREADABLE)
 
     def on_headers_complete(self) -> None:
+        super().on_headers_complete()
         self._collected, self._awaits_head = 0, False
         self._wait_no_more()
-        super().on_headers_complete()
         if self.parser.get_http_version() == "1.0":
             self.cycle.send = Unframed(self.cycle).send  # type: ignore[method-assign] # its task has not begun
 
@@ -99,17 +162,33 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade() and self.announced_body:
+            return  # it is the end of the head
         self._collected, self._awaits_head = 0, True
         super().on_message_complete()
+
+    @property
+    def announced_body(self) -> bytes:
+        """The headers of the request that say how its body ends; nothing where there is none."""
+        said = ((name, value) for name, value in self.headers if name in _FRAMING and value.strip(b"0"))
+        return b"".join(b"%s: %s\r\n" % one for one in said)
+
+    def _should_upgrade(self) -> bool:
+        return False  # nothing of ours is a websocket
 
     @property
     def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # none before the first request
         return cycle is not None and not cycle.response_complete
 
+    @property
+    def _is_listening(self) -> bool:
+        """Whether a body is still being read, of a request to which the next answer belongs."""
+        return not self._awaits_head and not self.cycle.response_started and not self.pipeline
+
     def _refuse(self, reply: ErrorReply) -> None:
         """Answer and close; only close where an answer to an earlier request is on its way."""
-        if not self._is_answering:
+        if not self._is_answering or self._is_listening:
             body = msgspec.json.encode(reply.body)
             head = (
                 f"HTTP/1.1 {reply.status} {_PHRASES[reply.status]}\r\ncontent-type: application/json\r\n"

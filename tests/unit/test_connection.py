@@ -34,8 +34,17 @@ def on_a_loop(test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, Non
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer ``ok``; ``/slowly`` takes a fifth of a second; ``/stream`` does not know how much comes."""
+    """Answer ``ok``; ``/slowly`` takes a fifth of a second; ``/stream`` does not know how much comes; ``/echo``."""
     assert scope["type"] == "http"
+    if scope["path"] == "/echo":
+        body, has_more = b"", True
+        while has_more:
+            message = await receive()
+            body, has_more = body + message.get("body", b""), message.get("more_body", False)
+        length = str(len(body)).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": body})
+        return
     if scope["path"] == "/stream":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
         for piece in (b"one, ", b"", b"two"):
@@ -124,6 +133,44 @@ async def test_who_sends_too_large_a_head_is_told_so() -> None:
 async def test_what_is_no_http_gets_an_error_like_all_others(rubbish: bytes) -> None:
     async with listening(Connection) as port:
         assert status_and_code(await exchange(port, rubbish)) == (400, "invalid_http")
+
+
+@on_a_loop
+async def test_a_body_that_breaks_off_in_rubbish_gets_an_error_too() -> None:
+    async with listening(Connection) as port:
+        echo = POST.replace(b" / ", b" /echo ")
+        assert status_and_code(await exchange(port, echo + b"2\r\n{}\r\nzz\r\n")) == (400, "invalid_http")
+        behind = await exchange(port, SLOWLY, b"rubbish\r\n\r\n")  # the answer that is on its way is not this one's
+        assert b"invalid_http" not in behind
+
+
+UPGRADE = b"host: localhost\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAA\r\n"
+LONG = b"z" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("framing", "body", "read"),
+    [
+        (b"content-length: 5\r\n", b"hello", b"hello"),
+        (b"content-length: 100000\r\n", LONG, LONG),
+        (b"transfer-encoding: chunked\r\n", b"5\r\nhello\r\n1;a=b\r\n!\r\n0\r\n\r\n", b"hello!"),
+        (b"content-length: 0\r\n", b"", b""),
+        (b"", b"", b""),
+    ],
+    ids=["length", "long", "chunks", "empty", "none"],
+)
+@pytest.mark.parametrize("size", [7, 1 << 20])
+@on_a_loop
+async def test_a_request_that_would_rather_have_http_2_is_answered_with_http_1_1(
+    framing: bytes, body: bytes, read: bytes, size: int
+) -> None:
+    asked = b"POST /echo HTTP/1.1\r\n" + UPGRADE + framing + b"\r\n" + body
+    sent = asked + asked + b"GET /slowly HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+    async with listening(Connection) as port:
+        answer = await exchange(port, *(sent[at : at + size] for at in range(0, len(sent), size)))
+    assert answer.count(b"HTTP/1.1 200") == 3
+    assert answer.count(b"\r\n\r\n" + read) >= 2
+    assert answer.endswith(b"\r\n\r\nok")
 
 
 @pytest.mark.parametrize("sent", [b"", b"\r\n", GET], ids=["nothing", "an empty line", "half a head"])
