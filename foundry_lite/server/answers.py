@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
@@ -24,7 +25,15 @@ class ClientGone(Exception):
 
 def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with JSON."""
-    return Response(msgspec.json.encode(value), status, headers=headers, media_type="application/json")
+    return Response(_encode(value), status, headers=headers, media_type="application/json")
+
+
+def _encode(value: Any) -> bytes:
+    """Return JSON; a path whose bytes are no UTF-8 has question marks in their place."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(value), ensure_ascii=False).encode(errors="replace")
 
 
 def error_answer(reply: ErrorReply) -> Response:

@@ -393,6 +393,13 @@ def test_an_interrupt_at_any_time_is_no_traceback(store: Path) -> None:
         assert b"foundry_lite" not in said or b"Traceback" not in said, said.decode()
 
 
+def test_a_home_whose_name_is_no_text_can_be_told(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path / "h\udcff")
+    assert daemon.get("/status")["modelCachePath"].endswith("/h?/models")
+    assert daemon.get("/openai/status")["modelDirPath"].endswith("/h?/models")
+    assert "Traceback" not in daemon.stop()
+
+
 def test_ctrl_c_before_anything_is_imported_ends_in_silence() -> None:
     early = """if True:
         import sys
