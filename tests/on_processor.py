@@ -16,6 +16,7 @@ from foundry_lite.catalog.encoder import read_encoder
 from foundry_lite.devices import find_kernels, saturates
 from foundry_lite.engine import encoder_fingerprint, fingerprint
 from foundry_lite.engine.encoder_session import EncoderSession
+from foundry_lite.engine.encoder_text import EncoderText
 from foundry_lite.engine.ort_runner import OrtRunner, open_session
 from foundry_lite.errors import LoadFailed
 
@@ -49,8 +50,10 @@ def _load(folder: Path, kernels: str) -> dict[str, Any]:
 
 
 def _encode(folder: Path, kernels: str) -> dict[str, Any]:
+    encoder = read_encoder(folder)
+    session, vocabulary = EncoderSession(folder, encoder, 1), EncoderText(folder, encoder).vocabulary
     try:
-        return {"note": encoder_fingerprint.settle(EncoderSession(folder, read_encoder(folder), 1), folder, kernels)}
+        return {"note": encoder_fingerprint.settle(session, vocabulary, folder, kernels)}
     except LoadFailed as error:
         return {"refused": error.message}
 

@@ -30,7 +30,12 @@ class EncoderSession:
             raise LoadFailed(f"the encoder has no output {encoder.output!r}")
 
     def run(self, batch: Sequence[Row]) -> Floats:
-        """Encode texts together; return ``(texts, dimensions)``, of a reranker ``(pairs, 1)``."""
+        """Encode texts together; return ``(texts, dimensions)``, of a reranker the scores ``(pairs, 1)``."""
+        found = self.measure(batch)
+        return score(found, self._encoder.activation) if self._encoder.task is Task.RERANK else found
+
+    def measure(self, batch: Sequence[Row]) -> Floats:
+        """Return what `run` does, of a reranker its logits: what quality is measured on."""
         encoder, longest = self._encoder, max(len(row.ids) for row in batch)
         lengths = np.array([len(row.ids) for row in batch])
         mask = (np.arange(longest) < lengths[:, None]).astype(np.int64)
@@ -42,7 +47,7 @@ class EncoderSession:
         }
         (out,) = self._session.run([encoder.output], {name: feed[name] for name in encoder.inputs})
         if encoder.task is Task.RERANK:
-            return score(np.asarray(out, np.float32), encoder.activation)
+            return np.asarray(out, np.float32)
         vectors = np.asarray(pool(out, mask, encoder.pooling or Pooling.MEAN), np.float32)
         return normalise(vectors) if encoder.normalise else vectors
 

@@ -72,7 +72,7 @@ class Worker:
         self._jobs: dict[int, _Job] = {}
         self._fresh: deque[_Job | Tokenize | Detokenize] = deque()  # with texts that are not tokenised yet
         self._waiting = Waiting()
-        note = encoder_fingerprint.settle(self._session, folder, find_kernels())
+        note = encoder_fingerprint.settle(self._session, self._text.vocabulary, folder, find_kernels())
         outbox.send(EncoderLoaded(self._encoder.max_length, self._text.vocabulary, self._encoder.dimensions, note))
 
     def run(self) -> None:

@@ -7,6 +7,7 @@ serves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -77,6 +78,7 @@ def settle(runner: Runner, folder: Path, kernels: str) -> str:
         return f"its prompts are computed without 8-bit kernels, which may be wrong on this processor ({kernels})"
     if found.kernels == kernels:
         return ""
+    _check(found, runner)
     most = _MORE + RATIO * found.loss
     plain = _distance(_sample_plain(runner, found.texts), found.plain)
     if not plain <= most:
@@ -102,7 +104,17 @@ def read(folder: Path, kind: type[_Kind]) -> _Kind | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise LoadFailed(f"{FINGERPRINT} cannot be read: {error}", hint="Import the model again.") from error
+        raise unusable(f"cannot be read: {error}") from error
+
+
+def unusable(reason: str) -> LoadFailed:
+    """Return the error for a fingerprint that nothing can be compared with."""
+    return LoadFailed(f"{FINGERPRINT} {reason}", hint="Import the model again.")
+
+
+def are_ids(rows: Sequence[Sequence[int]], vocabulary: int) -> bool:
+    """Say whether all numbers are tokens of a vocabulary."""
+    return all(0 <= one < vocabulary for row in rows for one in row)
 
 
 def disagreement(measured: str, here: str, apart: str) -> LoadFailed:
@@ -112,6 +124,28 @@ def disagreement(measured: str, here: str, apart: str) -> LoadFailed:
         f"{apart} that its figures allow",
         hint="Import the model again on this machine.",
     )
+
+
+def _check(found: Fingerprint, runner: Runner) -> None:
+    """Raise `LoadFailed` where a fingerprint cannot be this model's: the runner checks nothing that it is given.
+
+    NumPy would repeat one recorded position for all, and find nothing to differ in positions without tokens.
+    """
+    lengths = [len(one) for one in found.texts]
+    if not lengths or len(lengths) > _TEXTS or min(lengths) <= _STEPS or max(lengths) > _PROMPT + _STEPS:
+        raise unusable(f"has texts of {lengths[:8]} tokens, which none has that foundry-lite writes")
+    if not are_ids(found.texts, runner.vocabulary):
+        raise unusable(f"has tokens beyond the model's vocabulary of {runner.vocabulary}")
+    if not 0 <= found.loss < math.inf:
+        raise unusable(f"tells a loss of {found.loss}")
+    for one in (found.plain, found.companion):
+        if one is not None and not _is_recorded(one, len(lengths) * (_STEPS + 1), runner.vocabulary):
+            raise unusable("has not the likeliest tokens of each position, with as many logarithms")
+
+
+def _is_recorded(one: Positions, positions: int, vocabulary: int) -> bool:
+    kept = [min(_KEPT, vocabulary)] * positions
+    return [*map(len, one.ids)] == kept == [*map(len, one.logprobs)] and are_ids(one.ids, vocabulary)
 
 
 def _sample_plain(runner: Runner, texts: Sequence[Sequence[int]]) -> Logits:

@@ -30,7 +30,9 @@ from foundry_lite.devices import find_kernels
 from foundry_lite.engine import encoder_fingerprint, fingerprint
 from foundry_lite.engine.encoder_batching import Row
 from foundry_lite.engine.encoder_session import EncoderSession
+from foundry_lite.engine.encoder_text import EncoderText
 from foundry_lite.engine.ort_runner import OrtRunner
+from foundry_lite.errors import LoadFailed
 from tests import tiny_encoder, tiny_model
 from tests.support import ROOT, Daemon, cli, environment
 
@@ -150,6 +152,71 @@ def test_a_model_that_computes_something_else_here_is_not_loaded(tmp_path: Path)
     assert done.returncode != 0
     assert "computes something else than the one that the model was measured on" in done.stderr
     assert "Import the model again on this machine." in done.stderr
+
+
+def test_a_reranker_is_compared_by_its_logits(tmp_path: Path) -> None:
+    folder = tiny_encoder.install(tmp_path, "moved", reranks=True)
+    made, asked = tmp_path / "made.npz", tmp_path / "texts.json"
+    asked.write_text(json.dumps({"texts": [["abcd", "bcde"], ["xyz", "zyx"], ["a", "q"]]}))
+    tool = [sys.executable, "-m", "foundry_lite.build.tools.run_encoder", str(folder), str(asked), str(made)]
+    subprocess.run(tool, env=environment(tmp_path), cwd=ROOT, check=True, timeout=100)  # as a build measures
+    with np.load(made) as found:
+        results = found["results"]
+        texts = [(found[f"ids_{at}"].tolist(), found[f"kinds_{at}"].tolist()) for at in range(len(results))]
+    kept = encoder_fingerprint.record(texts, results, 0.0, _MEASURED)
+    (folder / FINGERPRINT).write_bytes(msgspec.json.encode(kept))
+    encoder = read_encoder(folder)
+    session, vocabulary = EncoderSession(folder, encoder, 1), EncoderText(folder, encoder).vocabulary
+    assert "computes the same" in encoder_fingerprint.settle(session, vocabulary, folder, find_kernels())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"texts": []},
+        {"texts": [[]]},
+        {"texts": [[97] * 5000]},
+        {"texts": [[99999] * 20] * 3},
+        {"texts": [[2**63] * 20] * 3},
+        {"loss": -5.0},
+        {"plain": {"ids": [], "logprobs": []}},
+        {"plain": {"ids": [[]] * 15, "logprobs": [[]] * 15}},
+        {"plain": {"ids": [[99999] * 64] * 15, "logprobs": [[-1.0] * 64] * 15}},
+        {"plain": {"ids": [[5] * 64], "logprobs": [[-1.0] * 64]}},
+        {"companion": {"ids": [[5] * 64] * 15, "logprobs": [[-1.0] * 63] * 15}},
+    ],
+)
+def test_a_fingerprint_that_is_no_such_models_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    folder = tiny_model.install(tmp_path, "moved")
+    _record(folder)
+    kept = json.loads((folder / FINGERPRINT).read_bytes()) | change
+    (folder / FINGERPRINT).write_text(json.dumps(kept))
+    with pytest.raises(LoadFailed, match=FINGERPRINT):
+        fingerprint.settle(OrtRunner(folder, threads=1, slots=2, context_length=64), folder, find_kernels())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ids": [], "kinds": [], "vectors": []},
+        {"ids": [[10**6] * 20] * 3},
+        {"kinds": [[0] * 20]},
+        {"kinds": [[0]] * 3},
+        {"vectors": [[1.0]]},
+        {"vectors": [[1.0]] * 3},
+        {"vectors": [[1.0], [1.0, 2.0], [1.0]]},
+        {"loss": -5.0},
+    ],
+)
+def test_a_fingerprint_that_is_no_such_encoders_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    folder = tiny_encoder.install(tmp_path, "moved")
+    encoder = read_encoder(folder)
+    session, vocabulary = EncoderSession(folder, encoder, 1), EncoderText(folder, encoder).vocabulary
+    rows = [Row(0, at, np.array(one), np.zeros(20, np.int64)) for at, one in enumerate(_TEXTS)]
+    kept = encoder_fingerprint.record([(one, [0] * 20) for one in _TEXTS], session.measure(rows), 0.0, _MEASURED)
+    (folder / FINGERPRINT).write_text(json.dumps(json.loads(msgspec.json.encode(kept)) | change))
+    with pytest.raises(LoadFailed, match=FINGERPRINT):
+        encoder_fingerprint.settle(session, vocabulary, folder, find_kernels())
 
 
 def test_devices_tells_the_kernels(tmp_path: Path) -> None:
