@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,7 +126,7 @@ def cpu_times(pids: Iterable[int]) -> CpuTimes:
     """Return the seconds of CPU until now; of ``pids``, our own processes, those that are gone count nothing."""
     every = psutil.cpu_times(percpu=True)
     allowed = os.sched_getaffinity(0) if sys.platform == "linux" else range(len(every))
-    mine = [one for core, one in enumerate(every) if core in allowed]
+    mine = [every[core] for core in cores_counted(len(every), allowed)]
     stolen = sum(getattr(one, "steal", 0.0) for one in mine)
     own = 0.0
     for pid in pids:
@@ -135,12 +135,25 @@ def cpu_times(pids: Iterable[int]) -> CpuTimes:
             own += taken.user + taken.system
     kinds = ("user", "nice", "system", "irq", "softirq")  # guests are in the first two
     busy = sum(getattr(one, kind, 0.0) for one in mine for kind in kinds)
-    return CpuTimes(time.monotonic(), len(mine), busy, stolen, own, _waited())
+    return CpuTimes(time.monotonic(), max(len(mine), 1), busy, stolen, own, _waited())
+
+
+def cores_counted(listed: int, allowed: Collection[int]) -> list[int]:
+    """Return which of the system's ``listed`` counters are of cores that this process may use.
+
+    A container may list its own cores alone, numbered from 0, while those that it may use keep the machine's numbers;
+    and a core that is offline is not listed. Where the numbers do not fit each other, all that is listed counts.
+    """
+    fits = 0 < len(allowed) < listed and all(core < listed for core in allowed)
+    return sorted(allowed) if fits else list(range(listed))
 
 
 def load_average() -> float | None:
-    """Return the system's load average of the last minute; ``None`` where it has none."""
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    """Return the system's load average of the last minute; ``None`` where it has none, or does not tell."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
 
 
 def _waited() -> float | None:

@@ -47,3 +47,20 @@ def test_more_than_a_tenth_of_the_processor_disturbs(others: float, stolen: floa
 def test_where_linux_tells_nothing_nothing_is_said() -> None:
     one = CpuTimes(clock=10.0, cores=2, busy=100.0, stolen=0.0, own=50.0, waited=None)
     assert pressure_between(one, one).waited is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "allowed", "counted"),
+    [
+        (4, {1, 2}, [1, 2]),  # taskset
+        (2, {0, 1}, [0, 1]),
+        (2, {6, 7}, [0, 1]),  # LXC lists the container's own cores, numbered anew
+        (2, {1, 6}, [0, 1]),
+        (3, {0, 1, 3}, [0, 1, 2]),  # core 2 is offline
+        (2, {0, 1, 2, 3}, [0, 1]),
+    ],
+)
+def test_cores_whose_numbers_do_not_fit_the_list_are_not_looked_for_in_it(
+    listed: int, allowed: set[int], counted: list[int]
+) -> None:
+    assert devices.cores_counted(listed, allowed) == counted
