@@ -95,6 +95,7 @@ def make_plan(
     for target, change in changes.items():
         changes[target] = _complete(target, change, config, base_config, adapter, base)
     _require_biases(changes, config, base)
+    _require_saved(changes, config)
     return _settle(changes, names, tied, base)
 
 
@@ -182,11 +183,29 @@ def _require_biases(changes: Mapping[str, Change], config: dict[str, Any], base:
     if config.get("bias", "none") == "none":
         return
     adapted = (f"{name.removesuffix('.weight')}.bias" for name, change in changes.items() if change.down)
-    missing = next((name for name in adapted if name in base and name not in changes), None)
+    trained = [name for name in base if name.endswith(".bias")] if config["bias"] == "all" else adapted
+    missing = next((name for name in trained if name in base and name not in changes), None)
     if missing:
         raise UnsupportedAdapter(
             f"{WEIGHTS}: {missing} was trained (bias={config['bias']!r}), and PEFT did not save it",
             hint=f"{_MERGE_THERE} Or save it with PEFT 0.21 or newer.",
+        )
+
+
+def _require_saved(changes: Mapping[str, Change], config: dict[str, Any]) -> None:
+    """Refuse an adapter whose configuration names modules or tokens as trained that its file does not have."""
+    named = config.get("modules_to_save") or []
+    whole = [name.rpartition(".")[0] for name, change in changes.items() if change.whole]
+    for name in [named] if isinstance(named, str) else named:
+        if not any(f".{module}".endswith(f".{name}") for module in whole):
+            raise UnsupportedAdapter(
+                f"{WEIGHTS}: {name} was trained (modules_to_save), and the file has no weights of it",
+                hint=_MERGE_THERE,
+            )
+    if config.get("trainable_token_indices") and not any(change.rows for change in changes.values()):
+        raise UnsupportedAdapter(
+            f"{WEIGHTS}: tokens were trained (trainable_token_indices), and the file has none of their rows",
+            hint=_MERGE_THERE,
         )
 
 

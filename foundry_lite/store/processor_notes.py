@@ -1,6 +1,6 @@
 """Notes of how a model computes on this processor, where its figures come from another kind: one file a variant.
 
-    <home>/processors/<name>--<variant>.json
+    <home>/processors/<name>/<variant>.json
 
 The daemon writes one when it loads such a model, and `show` reads it. A note belongs to one installation of a variant
 and to one kind of kernels; others are ignored.
@@ -9,7 +9,7 @@ and to one kind of kernels; others are ignored.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,7 +52,7 @@ class ProcessorNotes:
             if not note:
                 path.unlink(missing_ok=True)
                 return
-            self._root.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             date = datetime.now(UTC).isoformat(timespec="seconds")
             path.write_bytes(msgspec.json.encode(ProcessorNote(artifact.manifest.created, find_kernels(), note, date)))
         except OSError as error:
@@ -60,9 +60,7 @@ class ProcessorNotes:
 
     def remove(self, model: str) -> None:
         """Remove the notes of all variants of a model."""
-        for path in self._root.glob(f"{model}--*.json"):
-            with suppress(OSError):
-                path.unlink()
+        shutil.rmtree(self._root / model, ignore_errors=True)
 
     def _path(self, artifact: Artifact) -> Path:
-        return self._root / f"{artifact.manifest.name}--{artifact.manifest.variant}.json"
+        return self._root / artifact.manifest.name / f"{artifact.manifest.variant}.json"

@@ -3,7 +3,7 @@
     <home>/models/<name>/<variant>/     manifest.json, card.toml, model.onnx, tokenizer.json, …
     <home>/adapters/<name>/<adapter>/   LoRA adapters over them (`adapters`)
     <home>/choices/<name>.json          which variant `tune` chose (`choices`)
-    <home>/processors/<name>--….json    how it computes on this processor (`processor_notes`)
+    <home>/processors/<name>/<variant>.json  how it computes on this processor (`processor_notes`)
     <home>/staging/<name>-<pid>-<n>/    being built; whatever lies here is not a model, and may be removed
 
     foundry_lite/embedded/<name>/<variant>/   the models that come with the package: read-only, same layout

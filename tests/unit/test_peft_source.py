@@ -354,3 +354,36 @@ def test_a_tied_head_gets_weights_of_its_own_only_when_it_must(same: bool, folde
     assert ("lm_head.weight" in after) is not same
     assert found.parameters == sum(array.size for array in after.values())
     assert any("one tensor" in note for note in found.notes) is not same
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        (
+            {"modules_to_save": ["lm_head"]},
+            r"lm_head was trained \(modules_to_save\), and the file has no weights of it",
+        ),
+        ({"modules_to_save": "lm_head"}, r"lm_head was trained \(modules_to_save\)"),
+        ({"trainable_token_indices": [1, 2]}, r"tokens were trained \(trainable_token_indices\)"),
+        ({"trainable_token_indices": {"embed_tokens": [1]}}, r"tokens were trained \(trainable_token_indices\)"),
+    ],
+)
+def test_what_is_said_to_be_trained_and_was_not_saved_is_refused(
+    base: Path, folder: Path, fields: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UnsupportedAdapter, match=says):
+        inspect(write_adapter(folder, base, **fields))
+
+
+def test_a_folder_of_a_trainer_names_the_checkpoint_in_it(tmp_path: Path) -> None:
+    source_folder.write(tmp_path / "out" / "checkpoint-50")
+    with pytest.raises(NotAModel, match="it has no config.json") as refused:
+        inspect(tmp_path / "out")
+    assert refused.value.hint == f"There is one in it: give {tmp_path / 'out' / 'checkpoint-50'}"
+
+
+def test_weights_of_another_name_are_named(tmp_path: Path) -> None:
+    folder = source_folder.write(tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
+    with pytest.raises(NotAModel, match=r"has no model.safetensors; it has model.fp16.safetensors"):
+        inspect(folder)

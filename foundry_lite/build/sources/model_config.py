@@ -53,10 +53,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read ``config.json``. Raises `NotAModel` or `UnsafeSource`."""
     path = folder / "config.json"
     if not exists(path):
-        raise NotAModel(
-            f"{folder} is no model folder: it has no config.json", hint="Give a folder as save_pretrained() writes it."
-        )
+        raise NotAModel(f"{folder} is no model folder: it has no config.json", hint=_where_else(folder))
     return read_json(path)
+
+
+def _where_else(folder: Path) -> str:
+    """Return the next step for a folder without a model: the newest one within it that has one, if any."""
+    within = [path.parent for pattern in ("*/config.json", "snapshots/*/config.json") for path in folder.glob(pattern)]
+    within += [path.parent for path in folder.glob("*/adapter_config.json")]
+    if not within:
+        return "Give a folder as save_pretrained() writes it."
+    newest = max(within, key=lambda path: path.stat().st_mtime)
+    return f"There is one in it: give {newest}"
 
 
 def read_shape(config: dict[str, Any]) -> Shape:

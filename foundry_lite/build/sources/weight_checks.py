@@ -68,7 +68,12 @@ def find_weights(folder: Path) -> dict[Path, dict[str, Tensor]]:
             f"the weights are pickled ({', '.join(pickles[:3])}): reading them can run any code",
             hint="Save the model as safetensors: model.save_pretrained(folder, safe_serialization=True).",
         )
-    raise NotAModel(f"{folder} has no model.safetensors", hint="Give a folder as save_pretrained() writes it.")
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    there = f"; it has {', '.join(others[:3])}" if others else ""
+    raise NotAModel(
+        f"{folder} has no model.safetensors{there}",
+        hint="Give a folder as save_pretrained() writes it, without variant=.",
+    )
 
 
 def weights_notes(folder: Path) -> tuple[str, ...]:
