@@ -183,7 +183,9 @@ class Residency:
         if engine.fallback_reason is not None:
             log.warning("%s runs on the CPU: %s", artifact.ref, engine.fallback_reason)
         if engine.processor_note:
-            log.warning("%s: %s", artifact.ref, engine.processor_note)
+            log.log(
+                logging.WARNING if engine.is_reduced else logging.INFO, "%s: %s", artifact.ref, engine.processor_note
+            )
         self._store.processor_notes.write(artifact, engine.processor_note)
         log.info("loaded %s seconds=%.2f rss_mb=%.0f pid=%d", artifact.ref, seconds, resident_mb, engine.pid)
         return engine

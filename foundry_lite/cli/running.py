@@ -99,8 +99,8 @@ async def _run(model: str, settings: Settings, conversation: Conversation, promp
         engine = await load_engine(artifact.folder, engine_options(settings, artifact))
     if engine.fallback_reason is not None:
         output.talk(f"warning: the CPU computes: {engine.fallback_reason}")
-    if engine.processor_note:
-        output.talk(f"note: {engine.processor_note}")
+    if engine.is_reduced:
+        output.talk(f"warning: {engine.processor_note}")
     try:
         if prompt is None:
             await _talk(engine, conversation, output)

@@ -56,6 +56,7 @@ class EncoderEngine(WorkerFace):
     runner = "onnxruntime"
     provider = Provider.CPU
     adapters: tuple[str, ...] = ()
+    is_reduced = False
 
     def __init__(self, most_requests: int, fallback_reason: str | None = None) -> None:
         self._numbers = itertools.count()

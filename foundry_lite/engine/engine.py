@@ -60,6 +60,7 @@ class Engine(WorkerFace):
         self.runner = ""
         self.provider = Provider.CPU  # the execution provider that computes
         self.processor_note = ""  # what differs from the processor that the figures were measured on
+        self.is_reduced = False  # a part of the model is not used for that reason
         self.fallback_reason: str | None = None  # why it is not the one that was asked for
 
     async def start(self, folder: Path, options: EngineOptions) -> None:
@@ -168,7 +169,8 @@ class Engine(WorkerFace):
             case Loaded():
                 self.context_length, self.vocabulary = reply.context_length, reply.vocabulary
                 self.kv_bytes, self.runner, self.provider = reply.kv_bytes, reply.runner, reply.provider
-                self.runtime_bytes, self.processor_note = reply.runtime_bytes, reply.processor_note
+                self.runtime_bytes = reply.runtime_bytes
+                self.processor_note, self.is_reduced = reply.processor_note, reply.is_reduced
                 self._loaded.set_result(reply)
 
     def _refuse(self, number: int | None, error: FoundryError) -> None:

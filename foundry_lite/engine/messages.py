@@ -84,7 +84,7 @@ class Loaded(Struct, frozen=True, tag=True):
 
     ``runtime_bytes`` is the resident memory of the process before it loaded the model: Python, and the libraries once
     they have run something. ``processor_note`` compares this processor with the one that the model was measured on,
-    where their kernels differ.
+    where their kernels differ; ``is_reduced`` when a part of the model is therefore not used.
     """
 
     context_length: int
@@ -94,6 +94,7 @@ class Loaded(Struct, frozen=True, tag=True):
     provider: Provider = Provider.CPU
     runtime_bytes: int | None = None
     processor_note: str = ""
+    is_reduced: bool = False
 
 
 class AdapterReady(Struct, frozen=True, tag=True):

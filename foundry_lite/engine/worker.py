@@ -74,7 +74,9 @@ class Worker:
         )
         self._runner = runner
         is_cpu = load.provider is Provider.CPU  # others are compared with the CPU (`agreement`)
+        had_companion = runner.uses_companion
         note = fingerprint.settle(runner, folder, devices.find_kernels()) if is_cpu else ""
+        is_reduced = had_companion and not runner.uses_companion
         kv_tokens = _kv_tokens(runner, load.kv_bytes)
         text = TextModel(folder)
         self._capacity = load.slots + load.queue
@@ -92,7 +94,9 @@ class Worker:
         self._leaving: set[str] = set()  # adapters to forget once no turn uses them
         kv_bytes = min(kv_tokens, runner.slots * context_length) * runner.kv_bytes_per_token
         name, provider = runner_name(runner), load.provider
-        outbox.send(Loaded(context_length, runner.vocabulary, kv_bytes, name, provider, runtime_bytes, note))
+        outbox.send(
+            Loaded(context_length, runner.vocabulary, kv_bytes, name, provider, runtime_bytes, note, is_reduced)
+        )
 
     def run(self) -> None:
         """Serve until the process is ended by the intake."""
