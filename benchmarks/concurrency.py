@@ -19,7 +19,7 @@ import msgspec
 from foundry_lite.bench.benchmark import BenchReport, Workload, measure
 from foundry_lite.bench.figures import Spread
 from foundry_lite.catalog.reference import parse_reference
-from foundry_lite.loading import engine_options
+from foundry_lite.residency.options import engine_options
 from foundry_lite.settings import read_settings
 from foundry_lite.store.store import Store
 

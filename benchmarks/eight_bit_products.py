@@ -18,8 +18,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from foundry_lite.build.quantize import quantize_blocks, quantize_columns
-from foundry_lite.devices import find_kernels, saturates
+from foundry_lite.conversion.quantize.blocks import quantize_blocks, quantize_columns
+from foundry_lite.machine import find_kernels, saturates
 
 ROWS = (1, 16, 128, 512)
 _Floats: TypeAlias = NDArray[np.float32]

@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foundry_lite import devices
+from foundry_lite import machine as devices
 from foundry_lite.catalog.reference import parse_reference
 from foundry_lite.embedding import Encoded, EncodeRequest
-from foundry_lite.engine.encoder_engine import EncoderEngine, load_encoder
-from foundry_lite.loading import encoder_options, require_encoder
+from foundry_lite.engine.client.encoder_engine import EncoderEngine, load_encoder
+from foundry_lite.residency.options import encoder_options, require_encoder
 from foundry_lite.settings import read_settings
 from foundry_lite.store.store import Store
 

@@ -28,7 +28,7 @@ from benchmarks.peers.peers import Answer, Peer
 from benchmarks.peers.processes import HOLDS, PeerFailed
 from benchmarks.peers.prompts import Words
 from benchmarks.peers.report import Report, Row
-from foundry_lite import devices
+from foundry_lite import machine
 from foundry_lite.errors import FoundryError
 
 _RESULTS = Path(__file__).parent / "results"
@@ -75,7 +75,7 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--llama-python", default=sys.executable, help="a Python with xllamacpp, if there is no server")
     parser.add_argument("--openvino-python", default=sys.executable, help="a Python with openvino-genai")
     parser.add_argument("--genai-python", default=sys.executable, help="a Python with onnxruntime-genai")
-    parser.add_argument("--threads", type=int, default=devices.usable_cores())
+    parser.add_argument("--threads", type=int, default=machine.usable_cores())
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds; one more comes first, to warm up")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", metavar="TEXT", help="only workloads whose name holds this")
@@ -160,7 +160,7 @@ def _summarise(peers: list[Peer], workloads: tuple[Cell, ...], arguments: argpar
     names = [cell.name for cell in workloads if TOTAL in cell.figures]
     return Report(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=devices.probe_machine().as_dict(),
+        machine=machine.probe_machine().as_dict(),
         versions={name: version for peer in peers for name, version in peer.versions.items()},
         model=arguments.model,
         threads=arguments.threads,

@@ -18,11 +18,11 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
-from foundry_lite import devices
+from foundry_lite import machine as devices
 from foundry_lite.catalog.reference import parse_reference
-from foundry_lite.engine.engine import Engine, load_engine
+from foundry_lite.engine.client.engine import Engine, load_engine
 from foundry_lite.generation import GenerationRequest, Sampling, Tokens
-from foundry_lite.loading import engine_options
+from foundry_lite.residency.options import engine_options
 from foundry_lite.settings import read_settings
 from foundry_lite.store.store import Store
 

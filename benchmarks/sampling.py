@@ -27,10 +27,11 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models
 
-from foundry_lite import __version__, devices
+from foundry_lite import __version__
+from foundry_lite import machine as devices
 from foundry_lite.bench.figures import Spread
-from foundry_lite.engine.sampler import Chooser, choose
-from foundry_lite.engine.text import Detokenizer
+from foundry_lite.engine.sampling.sampler import Chooser, choose
+from foundry_lite.engine.text.tokenizer import Detokenizer
 from foundry_lite.generation import Sampling
 
 _WARM_UP = 3  # rounds

@@ -21,16 +21,17 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from foundry_lite import __version__, devices
+from foundry_lite import __version__
+from foundry_lite import machine as devices
 from foundry_lite.generation import CallPiece, Delta, Logprob, TokenLogprob
-from foundry_lite.protocol.answer import AnswerWriter
-from foundry_lite.protocol.chat import decode_chat
-from foundry_lite.protocol.completion_answer import CompletionWriter
-from foundry_lite.protocol.completions import decode_completion
-from foundry_lite.protocol.response_answer import ResponseWriter
-from foundry_lite.protocol.response_body import Circumstances
-from foundry_lite.protocol.responses import decode_response
-from foundry_lite.protocol.served import Served
+from foundry_lite.protocol.chat.request import decode_chat
+from foundry_lite.protocol.chat.writer import AnswerWriter
+from foundry_lite.protocol.common.served import Served
+from foundry_lite.protocol.completions.request import decode_completion
+from foundry_lite.protocol.completions.writer import CompletionWriter
+from foundry_lite.protocol.responses.bodies import Circumstances
+from foundry_lite.protocol.responses.request import decode_response
+from foundry_lite.protocol.responses.writer import ResponseWriter
 
 _WARM_UP = 50  # rounds
 

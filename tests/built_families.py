@@ -42,7 +42,7 @@ def build(folder: Path) -> Path:
 
 
 def _main(out: Path) -> None:
-    from foundry_lite.build.tools import export_decoder
+    from foundry_lite.conversion.torch_scripts import export_decoder
 
     for family in source_model.FAMILIES:
         source = source_model.write_family(out / f"{slug(family)}-source", family)
@@ -55,7 +55,7 @@ def _export_with_a_weight_less(out: Path) -> str:
     """Return what the exporter says of a folder that lacks a norm."""
     from safetensors.torch import load_file, save_file
 
-    from foundry_lite.build.tools import export_decoder
+    from foundry_lite.conversion.torch_scripts import export_decoder
 
     folder = shutil.copytree(out / "llama-source", out / "lacking")
     weights = load_file(folder / "model.safetensors")

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from foundry_lite.build import families, graph
 from foundry_lite.catalog.recipe import Precision, Recipe
-from foundry_lite.engine import runners
-from foundry_lite.engine.runner import Runner
+from foundry_lite.conversion import architectures
+from foundry_lite.conversion.quantize import derive
+from foundry_lite.engine.runners import select
+from foundry_lite.engine.runners.base import Runner
 from tests import built_families, source_model
 from tests.built_families import CONTEXT, TOKENS, slug
 from tests.support import ROOT
@@ -55,14 +56,14 @@ def measure(built: Path, family: str) -> Row:
     folder, source = built / slug(family), built / f"{slug(family)}-source"
     config = json.loads((source / "config.json").read_bytes())
     architecture = config["architectures"][0]
-    found = families.find(architecture, config)
+    found = architectures.find(architecture, config)
     runner = _open(folder)
     exact = _logits(folder)
     return Row(
         family=family,
         architecture=architecture,
         exporter="builder, taught here" if found.is_ours else "builder",
-        runner=f"{runners.runner_name(runner)}, {'batches' if runner.can_copy else 'row by row'}",
+        runner=f"{select.runner_name(runner)}, {'batches' if runner.can_copy else 'row by row'}",
         off=_largest_difference(runner, np.load(built / f"{slug(family)}.npy")),
         int8=_divergence(exact, _logits(_quantized(folder, Precision.INT8))),
         int4=_divergence(exact, _logits(_quantized(folder, Precision.INT4))),
@@ -108,7 +109,7 @@ def _versions() -> str:
 
 
 def _open(folder: Path) -> Runner:
-    return runners.open_runner(folder, threads=1, slots=3, context_length=CONTEXT)
+    return select.open_runner(folder, threads=1, slots=3, context_length=CONTEXT)
 
 
 def _largest_difference(runner: Runner, expected: NDArray[np.float32]) -> float:
@@ -135,7 +136,7 @@ def _logits(folder: Path) -> NDArray[np.float64]:
 def _quantized(folder: Path, precision: Precision) -> Path:
     target = folder.with_name(f"{folder.name}-{precision}")
     shutil.copytree(folder, target, ignore=shutil.ignore_patterns("model.onnx*"))
-    graph.derive(folder, target, Recipe(precision=precision, block_size=32))
+    derive.derive(folder, target, Recipe(precision=precision, block_size=32))
     return target
 
 

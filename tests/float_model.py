@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foundry_lite.build.safetensors import write
+from foundry_lite.conversion.formats.safetensors import write
 from tests.source_model import _tokenizer
 from tests.tiny_model import END, EOS, TEMPLATE
 

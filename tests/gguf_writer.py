@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foundry_lite.build.safetensors import read_arrays
+from foundry_lite.conversion.formats.safetensors import read_arrays
 
 _TOP = {
     "model.embed_tokens": "token_embd",

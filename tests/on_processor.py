@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from foundry_lite.catalog.encoder import read_encoder
-from foundry_lite.devices import find_kernels, saturates
-from foundry_lite.engine import encoder_fingerprint, fingerprint
-from foundry_lite.engine.encoder_session import EncoderSession
-from foundry_lite.engine.encoder_text import EncoderText
-from foundry_lite.engine.ort_runner import OrtRunner, open_session
+from foundry_lite.engine.encoder import fingerprint as encoder_fingerprint
+from foundry_lite.engine.encoder.session import EncoderSession
+from foundry_lite.engine.encoder.tokenizer import EncoderText
+from foundry_lite.engine.runners import fingerprint
+from foundry_lite.engine.runners.ort import OrtRunner, open_session
 from foundry_lite.errors import LoadFailed
+from foundry_lite.machine import find_kernels, saturates
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foundry_lite.build.safetensors import read_arrays, write
+from foundry_lite.conversion.formats.safetensors import read_arrays, write
 
 Array = NDArray[Any]
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from foundry_lite.build.safetensors import read_arrays
+from foundry_lite.conversion.formats.safetensors import read_arrays
 
 
 def write_plain_onnx(

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from foundry_lite.engine.providers import PROBE
+from foundry_lite.engine.runners.providers import PROBE
 
 _VOCABULARY = _WIDTH = 8
 

@@ -230,6 +230,6 @@ def _tokenizer() -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    sample = Path(__file__).parent.parent / "foundry_lite" / "build" / "sample.txt"
+    sample = Path(__file__).parent.parent / "foundry_lite" / "conversion" / "evaluate" / "sample.txt"
     tokenizer.train_from_iterator([sample.read_text(encoding="utf-8")], trainer)
     return tokenizer

@@ -16,7 +16,7 @@ from typing import Any
 
 import openai
 
-from foundry_lite.protocol.served import Served
+from foundry_lite.protocol.common.served import Served
 
 ROOT = Path(__file__).parent.parent
 COMMAND = (sys.executable, "-m", "foundry_lite.cli.main")

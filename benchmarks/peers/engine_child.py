@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.peers.lines import Arrivals, claim_stdout, serve
 from foundry_lite import __version__
-from foundry_lite.engine.engine import Engine, EngineOptions, load_engine
+from foundry_lite.engine.client.engine import Engine, EngineOptions, load_engine
 from foundry_lite.generation import GenerationRequest, Sampling, Tokens
 
 

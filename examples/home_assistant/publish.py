@@ -15,10 +15,10 @@ from pathlib import Path
 
 import cases
 
-from foundry_lite.build.cards import redescribe
-from foundry_lite.build.order import Order
-from foundry_lite.build.pipeline import build, open_site
 from foundry_lite.catalog.recipe import Precision, recipe_for
+from foundry_lite.conversion.build_spec import Order
+from foundry_lite.conversion.pipeline import build, open_site
+from foundry_lite.conversion.records.write import redescribe
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Artifact
 

@@ -33,13 +33,14 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from foundry_lite import __version__, devices
+from foundry_lite import __version__
+from foundry_lite import machine as devices
 from foundry_lite.bench.figures import Round, Row, Sample, summarise, token_gaps
 from foundry_lite.bench.pressure import PressureMeter
 from foundry_lite.bench.prompts import Prompts
 from foundry_lite.catalog.report import Measured
-from foundry_lite.engine import providers
-from foundry_lite.engine.engine import Engine, EngineOptions, load_engine
+from foundry_lite.engine.client.engine import Engine, EngineOptions, load_engine
+from foundry_lite.engine.runners import providers
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import GenerationRequest, Sampling, Timings, Tokens
 from foundry_lite.store.store import Artifact

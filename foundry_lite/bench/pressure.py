@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from foundry_lite import devices
+from foundry_lite import machine
 from foundry_lite.catalog.report import Pressure
-from foundry_lite.devices import CpuTimes
+from foundry_lite.machine import CpuTimes
 
 _TICKS = 0.02  # seconds of a core: what counts of ticks of 10 ms, read at both ends, may be off
 
@@ -16,11 +16,11 @@ class PressureMeter:
 
     def __init__(self, pids: Iterable[int]) -> None:
         self._pids = tuple(pids)
-        self._began = devices.cpu_times(self._pids)
+        self._began = machine.cpu_times(self._pids)
 
     def read(self) -> Pressure:
         """Return the pressure since the beginning."""
-        return pressure_between(self._began, devices.cpu_times(self._pids))
+        return pressure_between(self._began, machine.cpu_times(self._pids))
 
 
 def pressure_between(began: CpuTimes, ended: CpuTimes) -> Pressure:
@@ -33,7 +33,7 @@ def pressure_between(began: CpuTimes, ended: CpuTimes) -> Pressure:
         others=_share(others, elapsed),
         stolen=_share(ended.stolen - began.stolen, elapsed),
         waited=waited,
-        load=devices.load_average(),
+        load=machine.load_average(),
     )
 
 

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from foundry_lite.catalog.recipe import Recipe
 
-FINGERPRINT = "fingerprint.json"  # beside the model: `engine.fingerprint`
+FINGERPRINT = "fingerprint.json"  # beside the model: `engine.runners.fingerprint`
 
 
 class TextLoss(Struct, frozen=True, omit_defaults=True):

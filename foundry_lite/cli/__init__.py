@@ -1,1 +1,1 @@
-"""Words: parses, calls, prints; decides nothing."""
+"""The command line: parses, calls, prints; decides nothing."""

@@ -18,7 +18,7 @@ def main() -> None:
 
 
 def _run() -> None:
-    from foundry_lite.cli.commands import app
+    from foundry_lite.cli.app import app
 
     app()
 

@@ -1,1 +1,1 @@
-"""Running one model, in a process of its own."""
+"""The engine: runs one model in a worker process of its own."""

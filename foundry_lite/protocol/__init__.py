@@ -1,1 +1,1 @@
-"""The wire. Pure: JSON in, domain values inside, JSON out; one file an API."""
+"""The wire protocol. Pure: JSON in, domain values inside, JSON out."""

@@ -19,9 +19,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from foundry_lite.embedding import Encoded, EncodeRequest, EncodeTimings, Purpose
-from foundry_lite.protocol.call_body import AdvisoryBody, read_keep_alive
-from foundry_lite.protocol.fields import convert, decode_object, invalid_value
-from foundry_lite.protocol.served import Served, ServedModel
+from foundry_lite.protocol.common.decode import convert, decode_object, invalid_value
+from foundry_lite.protocol.common.request_fields import AdvisoryBody, read_keep_alive
+from foundry_lite.protocol.common.served import Served, ServedModel
 
 # Fields of other servers, which ask for what we do not do.
 UNSUPPORTED = frozenset(

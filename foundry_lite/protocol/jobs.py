@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from foundry_lite.errors import InvalidRequest
-from foundry_lite.protocol.fields import convert, decode_object
+from foundry_lite.protocol.common.decode import convert, decode_object
 
 
 class GateBody(Struct, frozen=True, forbid_unknown_fields=True):

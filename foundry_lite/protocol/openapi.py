@@ -39,7 +39,7 @@ class Parameter:
 
 
 class Operation(Protocol):
-    """One method of one path; `server.routing.Endpoint` says what each of these means."""
+    """One method of one path; `server.http.routing.Endpoint` says what each of these means."""
 
     @property
     def method(self) -> str: ...

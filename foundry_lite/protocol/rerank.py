@@ -14,7 +14,9 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from foundry_lite.embedding import Encoded, EncodeRequest
-from foundry_lite.protocol.call_body import Count, read_keep_alive
+from foundry_lite.protocol.common.decode import convert, decode_object
+from foundry_lite.protocol.common.request_fields import Count, read_keep_alive
+from foundry_lite.protocol.common.served import Served, ServedModel
 from foundry_lite.protocol.embeddings import (
     MOST_TEXTS,
     EncoderBody,
@@ -23,8 +25,6 @@ from foundry_lite.protocol.embeddings import (
     write_timings,
     write_usage,
 )
-from foundry_lite.protocol.fields import convert, decode_object
-from foundry_lite.protocol.served import Served, ServedModel
 
 # Fields of other servers, which ask for what we do not do.
 UNSUPPORTED = frozenset(

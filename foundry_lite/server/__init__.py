@@ -1,1 +1,1 @@
-"""HTTP: handlers of a few lines; daemon.py composes everything."""
+"""The HTTP server: handlers of a few lines; daemon.py composes everything."""

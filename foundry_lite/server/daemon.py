@@ -16,12 +16,12 @@ from typing import Any
 
 import uvicorn
 
-from foundry_lite import devices
+from foundry_lite import machine
 from foundry_lite.errors import BadSetting
 from foundry_lite.server.app import create_app
-from foundry_lite.server.connection import Connection
-from foundry_lite.server.log import log_to_stderr
-from foundry_lite.server.site import Site
+from foundry_lite.server.http.connection import Connection
+from foundry_lite.server.http.log import log_to_stderr
+from foundry_lite.server.state import Site
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Store
 
@@ -41,7 +41,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     Raises `BadSetting` when the address cannot be bound, or the administrator's token is none.
     """
     log_to_stderr(settings.log_level)
-    devices.allow_descriptors()
+    machine.allow_descriptors()
     listener = _bind(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     site = Site(Store(settings.home), settings)

@@ -18,7 +18,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from foundry_lite import devices
+from foundry_lite import machine as devices
 from foundry_lite.catalog.recipe import Provider
 from foundry_lite.catalog.report import Measured, Quality
 from foundry_lite.errors import StorageFull

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from foundry_lite.devices import find_kernels
+from foundry_lite.machine import find_kernels
 from foundry_lite.store.artifact import Artifact
 
 log = logging.getLogger(__name__)

@@ -25,8 +25,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from foundry_lite.catalog.reference import ModelRef
-from foundry_lite.devices import process_exists
 from foundry_lite.errors import BadReference, DamagedArtifact, FoundryError, ModelNotFound, NameTaken, StorageFull
+from foundry_lite.machine import process_exists
 from foundry_lite.store.adapters import Adapter, AdapterShelf
 from foundry_lite.store.artifact import Artifact as Artifact  # users of a store find it here
 from foundry_lite.store.artifact import Damage, Leftover, Listing, Removal

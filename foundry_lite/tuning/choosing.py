@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from foundry_lite.build.gate import Gate, judge
 from foundry_lite.catalog.report import Measured, Quality
+from foundry_lite.conversion.evaluate.gate import Gate, judge
 from foundry_lite.store.choices import Constraints, Trial
 
 

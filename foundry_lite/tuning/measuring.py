@@ -14,7 +14,7 @@ import msgspec
 from foundry_lite.bench.benchmark import brief
 from foundry_lite.catalog.report import Measured
 from foundry_lite.errors import EngineBusy, EngineDied, InvalidRequest, LoadFailed
-from foundry_lite.loading import engine_options
+from foundry_lite.residency.options import engine_options
 from foundry_lite.settings import Settings
 from foundry_lite.store.choices import Constraints, Trial
 from foundry_lite.tuning.candidates import Candidate

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import msgspec
 
-from foundry_lite import devices
-from foundry_lite.build.journal import Tell
-from foundry_lite.build.order import AUTO
-from foundry_lite.build.ordering import order_for
-from foundry_lite.build.pipeline import build, open_site
+from foundry_lite import machine
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import Provider, Recipe, parse_variant
-from foundry_lite.engine import providers
+from foundry_lite.conversion.build_spec import AUTO
+from foundry_lite.conversion.jobs.progress import Tell
+from foundry_lite.conversion.ordering import order_for
+from foundry_lite.conversion.pipeline import build, open_site
+from foundry_lite.engine.runners import providers
 from foundry_lite.errors import BuildFailed, FoundryError, InvalidRequest, NameTaken, StorageFull, ToolchainMissing
 from foundry_lite.settings import Settings
 from foundry_lite.store.choices import Choice, Constraints, Trial, new_choice
@@ -66,7 +66,7 @@ async def tune(demand: Demand, settings: Settings, tell: Callable[[str], None], 
             f"none of the variants {', '.join(demand.variants)} of '{demand.name}' is installed", "variants"
         )
     usable = await _usable(demand, tell)
-    threads = demand.threads or thread_counts(settings.threads or devices.usable_cores())
+    threads = demand.threads or thread_counts(settings.threads or machine.usable_cores())
     asked = candidates(artifacts, usable, threads)
     if demand.providers:
         asked = tuple(one for one in asked if one.trial.provider in demand.providers)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture.rooms import Room, rooms
 from tests.support import ROOT, environment
 
 PACKAGE = ROOT / "foundry_lite"
@@ -17,10 +18,16 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_can_be_read_in_one_sitting_and_says_what_it_is_for(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 320
-    assert text.startswith('"""')
+def test_a_file_says_what_it_is_for(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").startswith(('"""', 'r"""'))
+
+
+@pytest.mark.parametrize("room", rooms(), ids=lambda room: room.folder)
+def test_a_room_has_at_most_fifteen_modules_and_a_sentence_that_the_map_repeats(room: Room) -> None:
+    assert room.modules <= 15
+    assert room.sentence.endswith(".")
+    row = f"| `{room.folder}/` | {room.modules} | {room.sentence} |"
+    assert not room.folder or row in (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
 
 
 def test_a_module_that_runs_as_a_subprocess_names_those_who_run_it() -> None:
@@ -45,9 +52,9 @@ def test_a_module_that_runs_as_a_subprocess_names_those_who_run_it() -> None:
     "entry",
     [
         "foundry_lite.server.daemon",
-        "foundry_lite.engine.worker",
-        "foundry_lite.engine.encoder_worker",
-        "foundry_lite.cli.commands",
+        "foundry_lite.engine.worker.worker",
+        "foundry_lite.engine.encoder.worker",
+        "foundry_lite.cli.app",
     ],
 )
 def test_serving_needs_neither_torch_nor_the_builder(entry: str, tmp_path: Path) -> None:

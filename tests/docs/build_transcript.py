@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from foundry_lite.devices import probe_machine
+from foundry_lite.machine import probe_machine
 from tests.gguf_writer import write_gguf
 from tests.packed_model import write_packed
 from tests.support import COMMAND, ROOT, environment

@@ -7,7 +7,7 @@ import io
 
 import typer
 
-from foundry_lite.cli.commands import app
+from foundry_lite.cli.app import app
 from tests.support import ROOT
 
 PAGE = ROOT / "docs" / "cli.md"

@@ -11,7 +11,7 @@ import pytest
 from foundry_lite import __version__
 from foundry_lite.cli.faults import EXIT_CODES
 from foundry_lite.server.app import create_app
-from foundry_lite.server.site import Site
+from foundry_lite.server.state import Site
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Store
 from tests.docs import cli_reference

@@ -14,17 +14,17 @@ import numpy as np
 import openai
 import pytest
 
-from foundry_lite.build import variants
-from foundry_lite.build.adapters import fit, install, read_adapter
-from foundry_lite.build.places import read_places
-from foundry_lite.build.toolchains import GENAI, Toolchains
-from foundry_lite.build.workbench import Workbench
 from foundry_lite.catalog.recipe import Precision, Recipe, recipe_for
 from foundry_lite.catalog.reference import parse_reference
-from foundry_lite.devices import find_kernels
-from foundry_lite.engine import adapter_file
-from foundry_lite.engine.ort_runner import OrtRunner
+from foundry_lite.conversion import variants
+from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.lora.import_adapter import fit, install, read_adapter
+from foundry_lite.conversion.lora.targets import read_places
+from foundry_lite.conversion.toolchains.toolchains import GENAI, Toolchains
+from foundry_lite.engine.runners import adapter_file
+from foundry_lite.engine.runners.ort import OrtRunner
 from foundry_lite.errors import LoadFailed
+from foundry_lite.machine import find_kernels
 from foundry_lite.store.store import Artifact, Store
 from tests import source_adapter, source_model
 from tests.support import Daemon, cli, eventually
@@ -147,7 +147,7 @@ async def derive(source: Path, scratch: Path, precision: Precision) -> tuple[Pat
     exported = scratch / "float32"
     if not exported.exists():
         exported.mkdir()
-        tool = "foundry_lite.build.tools.export_decoder"
+        tool = "foundry_lite.conversion.torch_scripts.export_decoder"
         await bench.run(tool, source, exported, bench.folder("cache"), toolchain=GENAI)
     plain, adaptable = recipe_for(precision, 32), Recipe(precision, 32, fast_prefill=True, adapters=True)
     if not precision.is_quantized:

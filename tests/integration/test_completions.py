@@ -10,8 +10,8 @@ import openai
 import pytest
 
 from foundry_lite.catalog.reference import parse_reference
-from foundry_lite.engine.ort_runner import OrtRunner
-from foundry_lite.engine.text import TextModel
+from foundry_lite.engine.runners.ort import OrtRunner
+from foundry_lite.engine.text.tokenizer import TextModel
 from foundry_lite.store.store import Store
 from tests.support import ROOT, Daemon, eventually
 

@@ -31,8 +31,8 @@ from schemathesis.specs.openapi.checks import (
 from foundry_lite import __version__
 from foundry_lite.protocol.openapi import write_document
 from foundry_lite.server.app import all_endpoints
-from foundry_lite.server.openapi import with_document
-from foundry_lite.server.site import Site
+from foundry_lite.server.http.openapi import with_document
+from foundry_lite.server.state import Site
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Store
 from tests import tiny_encoder, tiny_model

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from foundry_lite.build.evaluation import read_cases
+from foundry_lite.conversion.evaluate.cases import read_cases
 
 FOLDER = Path(__file__).parents[2] / "examples" / "course"
 sys.path.insert(0, str(FOLDER))

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from foundry_lite.catalog.reference import parse_reference
-from foundry_lite.engine.text import TextModel
+from foundry_lite.engine.text.tokenizer import TextModel
 from foundry_lite.generation import Chat, Message, Role, Tool
 from foundry_lite.store.manifest import sha256_of, verify_digests
 from foundry_lite.store.store import EMBEDDED, Artifact, Store

@@ -28,7 +28,7 @@ import pytest
 
 from foundry_lite.catalog.encoder import read_encoder, write_encoder
 from foundry_lite.embedding import EncodeRequest
-from foundry_lite.engine.encoder_engine import EncoderOptions, load_encoder
+from foundry_lite.engine.client.encoder_engine import EncoderOptions, load_encoder
 from foundry_lite.errors import EngineDied, LoadFailed, QueueFull
 from tests import tiny_encoder, tiny_model
 from tests.support import Daemon, eventually

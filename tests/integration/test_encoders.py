@@ -14,17 +14,18 @@ import onnx
 import onnxruntime
 import pytest
 
-from foundry_lite.build import encoders
-from foundry_lite.build.prepare import prepare
-from foundry_lite.build.sources import encoder
-from foundry_lite.build.sources.found import Found
-from foundry_lite.build.toolchains import Toolchains
-from foundry_lite.build.tools import encode_source, export_encoder, run_encoder
-from foundry_lite.build.workbench import Workbench
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.encoder import Pooling, read_encoder, write_encoder
 from foundry_lite.catalog.recipe import parse_variant
-from foundry_lite.engine.pooling import pool
+from foundry_lite.conversion.checkpoint.normalize import prepare
+from foundry_lite.conversion.evaluate import run_encoder
+from foundry_lite.conversion.export import encoder as encoders
+from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.sources import sentence_transformers
+from foundry_lite.conversion.sources.source_model import Found
+from foundry_lite.conversion.toolchains.toolchains import Toolchains
+from foundry_lite.conversion.torch_scripts import encoder_reference, export_encoder
+from foundry_lite.engine.encoder.pooling import pool
 from foundry_lite.errors import BuildFailed, CheckFailed
 from tests import source_encoder
 
@@ -41,7 +42,7 @@ class _Built:
         self.folder = folder
         (folder / "scratch").mkdir(parents=True)
         self.bench = Workbench(folder / "scratch", folder / "log", Toolchains(folder / "toolchains"))
-        self.found: Found = encoder.inspect(source)
+        self.found: Found = sentence_transformers.inspect(source)
         self.prepared, self.exported, self.asked = (self._new(name) for name in ("prepared", "exported", "asked"))
         asyncio.run(self._make(through))
 
@@ -141,7 +142,7 @@ def test_a_recipe_that_encoders_do_not_have_is_refused_before_anything_is_done(s
 
 def test_a_reranker_scores_pairs_as_its_source_does(tmp_path: Path) -> None:
     source = source_encoder.write(tmp_path / "source", scores=True)
-    built, head, texts = tmp_path / "built", encoder.read_head(source), encoders.read_texts(Task.RERANK)
+    built, head, texts = tmp_path / "built", sentence_transformers.read_head(source), encoders.read_texts(Task.RERANK)
     for folder in (built, tmp_path / "scratch"):
         folder.mkdir()
     export_encoder.by_torch(source, built, "text-classification", tmp_path / "scratch")
@@ -152,14 +153,16 @@ def test_a_reranker_scores_pairs_as_its_source_does(tmp_path: Path) -> None:
     shutil.copyfile(source / "tokenizer.json", built / "tokenizer.json")
     asked, ours = tmp_path / "asked.npz", tmp_path / "ours.npz"
     job = {"texts": texts, "task": "rerank", "max_length": head.max_length, "lowercase": False}
-    encode_source.record(source, job, asked)
+    encoder_reference.record(source, job, asked)
     run_encoder.run(built, texts, ours)
     with np.load(asked) as arrays:
         assert np.ptp(arrays["results"]) > 0.1  # a model that tells pairs apart
     assert encoders.compare(asked, ours, texts, head) == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("family", [one for one in (*encoder.FAMILIES, *encoder.DECODERS) if one != "Gemma3Text"])
+@pytest.mark.parametrize(
+    "family", [one for one in (*sentence_transformers.FAMILIES, *sentence_transformers.DECODERS) if one != "Gemma3Text"]
+)
 def test_every_family_is_traced_right_at_any_length(
     tmp_path: Path, family: str, write_source: Callable[[str], Path]
 ) -> None:

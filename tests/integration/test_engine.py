@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from foundry_lite.catalog.card import Defaults
-from foundry_lite.engine.engine import Engine, EngineOptions, load_engine
+from foundry_lite.engine.client.engine import Engine, EngineOptions, load_engine
 from foundry_lite.errors import EngineBusy, InvalidRequest, QueueFull
 from foundry_lite.generation import Delta, Finish, GenerationRequest, Grammar, GrammarKind, Sampling, Text, Tokens
 from tests import tiny_model

@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foundry_lite.catalog.reference import parse_reference
-from foundry_lite.engine import reproducible
-from foundry_lite.engine.answer import Answer
-from foundry_lite.engine.ort_runner import OrtRunner
-from foundry_lite.engine.runner import Logits
-from foundry_lite.engine.sampler import Choice, Chooser
-from foundry_lite.engine.scheduler import Scheduler
-from foundry_lite.engine.speculation import PromptLookup
-from foundry_lite.engine.text import TextModel
-from foundry_lite.engine.turn import Turn
+from foundry_lite.engine.runners.base import Logits
+from foundry_lite.engine.runners.ort import OrtRunner
+from foundry_lite.engine.sampling.sampler import Choice, Chooser
+from foundry_lite.engine.scheduling import batch_invariance
+from foundry_lite.engine.scheduling.prompt_lookup import PromptLookup
+from foundry_lite.engine.scheduling.scheduler import Scheduler
+from foundry_lite.engine.text.tokenizer import TextModel
+from foundry_lite.engine.worker.output_processor import Answer
+from foundry_lite.engine.worker.sequence import Turn
 from foundry_lite.generation import Delta, Sampling
 from foundry_lite.store.store import Store
 from tests import source_model
@@ -69,7 +69,7 @@ class Served:
     def __init__(self, folder: Path, *, slots: int = 4, steady: bool = False, threads: int = 1) -> None:
         self.runner = OrtRunner(folder, threads=threads, slots=2 * slots, context_length=CONTEXT)
         if steady:
-            reproducible.settle(self.runner, slots)
+            batch_invariance.settle(self.runner, slots)
         self._text = TextModel(folder)
         self.scheduler = Scheduler(self.runner, most=slots, kv_tokens=10**6, is_reproducible=steady)
         self.tokens: dict[int, list[int]] = {}
@@ -215,7 +215,7 @@ def test_without_that_mode_only_near_ties_differ(block_128: Path) -> None:
 @pytest.mark.build
 def test_guessing_ahead_in_reproducible_mode_is_exact_or_off(block_32: Path) -> None:
     plain, guessing = Served(block_32, steady=True), Served(block_32, steady=True)
-    guesses = 4 if reproducible.speculates_alike(guessing.runner) else 0
+    guesses = 4 if batch_invariance.speculates_alike(guessing.runner) else 0
     repeated = prompt_of(1, 12, plain.runner.vocabulary) * 6
     for served, most in ((plain, 0), (guessing, guesses)):
         served.begin(0, repeated, 60, guesses=most)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from foundry_lite.build import families
-from foundry_lite.build.sources.recognise import inspect
-from foundry_lite.engine import graph_file
+from foundry_lite.conversion import architectures
+from foundry_lite.conversion.sources.detect import inspect
+from foundry_lite.engine.runners import onnx_header
 from foundry_lite.errors import UnsupportedArchitecture
 from tests import built_families, families_table, source_model
 from tests.families_table import Row
@@ -43,11 +43,11 @@ def test_a_family_is_recognised_with_the_context_that_it_is_built_for(built: Pat
     found = inspect(built / f"{built_families.slug(family)}-source")
     config = json.loads((built / built_families.slug(family) / "genai_config.json").read_bytes())
     assert found.context_length == config["model"]["context_length"]
-    assert found.architecture in families.supported()
+    assert found.architecture in architectures.supported()
 
 
 def test_every_architecture_of_the_table_was_converted(rows: dict[str, Row]) -> None:
-    assert {row.architecture for row in rows.values()} == set(families.supported())
+    assert {row.architecture for row in rows.values()} == set(architectures.supported())
 
 
 def test_the_page_says_what_was_measured(rows: dict[str, Row]) -> None:
@@ -63,7 +63,7 @@ def test_only_families_with_states_of_convolutions_are_not_batched(rows: dict[st
 
 @pytest.mark.parametrize("family", ["gpt-oss", "LFM2 MoE", "Mixtral", "OLMoE", "Qwen 2 MoE", "Qwen 3 MoE"])
 def test_experts_get_few_bits_and_what_chooses_them_none_fewer(built: Path, rows: dict[str, Row], family: str) -> None:
-    nodes = graph_file.read(built / f"{built_families.slug(family)}-int4" / "model.onnx").nodes
+    nodes = onnx_header.read(built / f"{built_families.slug(family)}-int4" / "model.onnx").nodes
     assert rows[family].int4 > 0
     kinds = [node.kind for node in nodes]
     mixtures = kinds.count("com.microsoft.QMoE")
@@ -101,7 +101,7 @@ def test_what_cannot_be_converted_is_refused_with_the_reason(
     architecture: str, config: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(UnsupportedArchitecture, match=said):
-        families.find(architecture, config)
+        architectures.find(architecture, config)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,6 @@ def test_what_cannot_be_converted_is_refused_with_the_reason(
     ],
 )
 def test_the_context_of_longrope_is_its_original_length_and_a_note_says_so(rope: dict[str, Any]) -> None:
-    family = families.find("Phi3ForCausalLM", {"max_position_embeddings": 131072, **rope})
+    family = architectures.find("Phi3ForCausalLM", {"max_position_embeddings": 131072, **rope})
     assert family.context_length == 4096
     assert "4096 tokens, not 131072" in family.notes[0]

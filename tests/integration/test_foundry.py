@@ -21,7 +21,7 @@ import openai
 import pytest
 
 from foundry_lite.catalog.recipe import Precision, recipe_for
-from foundry_lite.cli import foundry_shim
+from foundry_lite.cli.foundry import main
 from foundry_lite.errors import BadSetting
 from foundry_lite.settings import read_settings
 from tests import tiny_encoder, tiny_model
@@ -175,7 +175,7 @@ def test_programs_for_the_current_command_find_load_and_unload_as_they_do_there(
     told: dict[str, Any], service: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def ask(*arguments: str) -> Any:
-        assert foundry_shim.run([*arguments, "-o", "json"], read_settings(service)) == 0
+        assert main.run([*arguments, "-o", "json"], read_settings(service)) == 0
         return json.loads(capsys.readouterr().out)
 
     url = f"http://127.0.0.1:{service['FOUNDRY_LITE_PORT']}"
@@ -217,17 +217,17 @@ def test_a_daemon_that_was_started_on_another_port_is_found_there(
     started = _foundry(service, "server", "start", "--port", "0", "--idle-timeout", "0", "-o", "json")
     port = json.loads(started.stdout)["port"]
     assert str(port) != service["FOUNDRY_LITE_PORT"]
-    assert foundry_shim.run(["service", "status"], read_settings(service)) == 0
+    assert main.run(["service", "status"], read_settings(service)) == 0
     assert f":{port}/openai/status" in capsys.readouterr().out
     with pytest.raises(BadSetting) as refused:
-        foundry_shim.run(["server", "start", "--port", "1"], read_settings(service))
+        main.run(["server", "start", "--port", "1"], read_settings(service))
     assert "restart --port 1" in refused.value.hint
     restarted = _foundry(service, "server", "restart", "-o", "json")
     assert json.loads(restarted.stdout)["port"] == port, "it moves only when it is told to"
     (tmp_path / "service.port").write_text(str(port))
-    assert foundry_shim.run(["service", "status"], read_settings({**service, "FOUNDRY_LITE_HOME": str(tmp_path)})) == 0
+    assert main.run(["service", "status"], read_settings({**service, "FOUNDRY_LITE_HOME": str(tmp_path)})) == 0
     assert "not running" in capsys.readouterr().out
-    assert foundry_shim.run(["server", "stop"], read_settings(service)) == 0
+    assert main.run(["server", "stop"], read_settings(service)) == 0
 
 
 def test_the_shim_takes_no_other_server_for_the_daemon(
@@ -236,7 +236,7 @@ def test_the_shim_takes_no_other_server_for_the_daemon(
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         user = service | {"FOUNDRY_LITE_PORT": str(other.server_port), "FOUNDRY_LITE_HOME": str(tmp_path / "home")}
-        assert foundry_shim.run(["service", "status"], read_settings(user)) == 0
+        assert main.run(["service", "status"], read_settings(user)) == 0
         assert "http" not in capsys.readouterr().out
         start = _foundry(user, "service", "start")
         other.shutdown()

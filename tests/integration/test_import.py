@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from foundry_lite.catalog.recipe import Precision
-from foundry_lite.engine.ort_runner import OrtRunner
+from foundry_lite.engine.runners.ort import OrtRunner
 from foundry_lite.store.store import Store
 from tests import source_model
 from tests.support import COMMAND, cli, environment, eventually
@@ -77,7 +77,9 @@ def test_greedy_text_equals_transformers_even_across_prefill_chunks(imported: Pa
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    text = (Path(__file__).parents[2] / "foundry_lite" / "build" / "sample.txt").read_text(encoding="utf-8")[:500]
+    text = (Path(__file__).parents[2] / "foundry_lite" / "conversion" / "evaluate" / "sample.txt").read_text(
+        encoding="utf-8"
+    )[:500]
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     prompt = tokenizer.apply_chat_template(

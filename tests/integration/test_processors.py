@@ -22,17 +22,18 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from foundry_lite.build import encoder_rows, prefill
-from foundry_lite.build.quantize import quantize_columns
 from foundry_lite.catalog.encoder import read_encoder
 from foundry_lite.catalog.report import FINGERPRINT
-from foundry_lite.devices import find_kernels
-from foundry_lite.engine import encoder_fingerprint, fingerprint
-from foundry_lite.engine.encoder_batching import Row
-from foundry_lite.engine.encoder_session import EncoderSession
-from foundry_lite.engine.encoder_text import EncoderText
-from foundry_lite.engine.ort_runner import OrtRunner
+from foundry_lite.conversion.quantize import encoder_w8a8, prefill_graph
+from foundry_lite.conversion.quantize.blocks import quantize_columns
+from foundry_lite.engine.encoder import fingerprint as encoder_fingerprint
+from foundry_lite.engine.encoder.batching import Row
+from foundry_lite.engine.encoder.session import EncoderSession
+from foundry_lite.engine.encoder.tokenizer import EncoderText
+from foundry_lite.engine.runners import fingerprint
+from foundry_lite.engine.runners.ort import OrtRunner
 from foundry_lite.errors import LoadFailed
+from foundry_lite.machine import find_kernels
 from tests import tiny_encoder, tiny_model
 from tests.support import ROOT, Daemon, cli, environment
 
@@ -61,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     decoders, encoders = folder / "decoders", folder / "encoders"
     new, old = _decoder(decoders / "new"), decoders / "old"
     shutil.copytree(new, old)
-    _use_full_scale(old / prefill.COMPANION)
+    _use_full_scale(old / prefill_graph.COMPANION)
     shutil.copytree(old, decoders / "old-without-fingerprint")
     for path in (new, old):
         _record(path)
@@ -158,7 +159,7 @@ def test_a_reranker_is_compared_by_its_logits(tmp_path: Path) -> None:
     folder = tiny_encoder.install(tmp_path, "moved", reranks=True)
     made, asked = tmp_path / "made.npz", tmp_path / "texts.json"
     asked.write_text(json.dumps({"texts": [["abcd", "bcde"], ["xyz", "zyx"], ["a", "q"]]}))
-    tool = [sys.executable, "-m", "foundry_lite.build.tools.run_encoder", str(folder), str(asked), str(made)]
+    tool = [sys.executable, "-m", "foundry_lite.conversion.evaluate.run_encoder", str(folder), str(asked), str(made)]
     subprocess.run(tool, env=environment(tmp_path), cwd=ROOT, check=True, timeout=100)  # as a build measures
     with np.load(made) as found:
         results = found["results"]
@@ -270,7 +271,7 @@ def _decoder(folder: Path) -> Path:
         node.name = f"/node_{number}"
     onnx.save(model, made / "model.onnx")
     shutil.copytree(made, folder)
-    prefill.add(made, folder)
+    prefill_graph.add(made, folder)
     return folder
 
 
@@ -282,7 +283,7 @@ def _encoder(exported: Path, folder: Path) -> None:
     _set_weights(model, "narrow", _signs(64, tiny_encoder.WIDTH) / np.float32(8))
     onnx.save(model, made / "model.onnx")
     shutil.copytree(made, folder)
-    encoder_rows.rewrite(made, folder, exported)
+    encoder_w8a8.rewrite(made, folder, exported)
 
 
 def _signs(inputs: int, outputs: int) -> NDArray[np.float32]:

@@ -12,14 +12,14 @@ from typing import Any
 import onnx
 import pytest
 
-from foundry_lite.build import quality
-from foundry_lite.build.evaluation import Case, read_cases
-from foundry_lite.build.gate import Gate, judge
-from foundry_lite.build.sources.found import Found, Kind
-from foundry_lite.build.toolchains import Toolchains
-from foundry_lite.build.workbench import Workbench
 from foundry_lite.catalog.recipe import Precision, Recipe, recipe_for
 from foundry_lite.catalog.report import Quality
+from foundry_lite.conversion.evaluate import quality
+from foundry_lite.conversion.evaluate.cases import Case, read_cases
+from foundry_lite.conversion.evaluate.gate import Gate, judge
+from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.sources.source_model import Found, Kind
+from foundry_lite.conversion.toolchains.toolchains import Toolchains
 from foundry_lite.errors import BuildFailed, CheckFailed
 from tests.support import ROOT
 
@@ -135,7 +135,7 @@ def test_a_template_that_writes_another_prompt_is_refused_with_the_first_differe
 
 def test_a_crash_of_a_library_is_a_failed_build_and_not_ours(asked: Asked, damaged: Path) -> None:
     (damaged / "model.onnx").write_bytes((damaged / "model.onnx").read_bytes()[:20_000])
-    with pytest.raises(BuildFailed, match="scoring"):
+    with pytest.raises(BuildFailed, match="score_variant"):
         asked.assess(damaged)
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from foundry_lite.catalog.card import Card, Defaults, format_card
 from foundry_lite.catalog.recipe import Precision, recipe_for
-from foundry_lite.engine.genai_runner import GenaiRunner
-from foundry_lite.engine.text import TextModel
+from foundry_lite.engine.runners.genai import GenaiRunner
+from foundry_lite.engine.text.tokenizer import TextModel
 from foundry_lite.generation import Chat, Message, Role
 from foundry_lite.store.manifest import Source, new_manifest, write_manifest
 from tests.support import Daemon

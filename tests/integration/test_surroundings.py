@@ -28,7 +28,7 @@ from tests import tiny_model
 from tests.support import COMMAND, Daemon, environment, eventually
 from tests.tiny_model import ALPHABET
 
-FOUNDRY = (sys.executable, "-c", "from foundry_lite.cli.foundry_shim import main; main()")
+FOUNDRY = (sys.executable, "-c", "from foundry_lite.cli.foundry.main import main; main()")
 LOCALE_C = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 LIGHT = "licht für die küche"
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from foundry_lite.build.environments import MARKER, Definition, interpreter
-from foundry_lite.build.toolchains import DEFINITIONS, State, Toolchains
+from foundry_lite.conversion.toolchains.environment import MARKER, Definition, interpreter
+from foundry_lite.conversion.toolchains.toolchains import DEFINITIONS, State, Toolchains
 from foundry_lite.errors import BadSetting, ToolchainMissing
 from tests.support import ROOT, cli, environment, eventually, process_is_gone
 
@@ -188,7 +188,7 @@ def test_the_real_toolchains_are_made_from_their_pins(tmp_path: Path, definition
     assert checked.returncode == 0, checked.stdout
     (tmp_path / "foundry_lite").symlink_to(ROOT / "foundry_lite")
     tool = subprocess.run(
-        [interpreter(folder), "-c", "import foundry_lite.build.tools.export_encoder"],
+        [interpreter(folder), "-c", "import foundry_lite.conversion.torch_scripts.export_encoder"],
         env=environment(tmp_path, PYTHONPATH=str(tmp_path)), capture_output=True, text=True,
     )  # fmt: skip
     assert tool.returncode == 0, tool.stderr

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from foundry_lite.catalog.recipe import Precision, recipe_for
 from foundry_lite.catalog.report import Candidate, Quality, Report, TextLoss
-from foundry_lite.cli.commands import app
+from foundry_lite.cli.app import app
 from foundry_lite.cli.faults import exit_code
 from foundry_lite.errors import FoundryError
 from foundry_lite.store.manifest import read_manifest, write_manifest

@@ -10,14 +10,15 @@ import numpy as np
 import onnx
 import pytest
 
-from foundry_lite.build import graph, variants
-from foundry_lite.build.calibration import TOKENS, calibration_tokens
-from foundry_lite.build.toolchains import Toolchains
-from foundry_lite.build.workbench import Workbench
 from foundry_lite.catalog.recipe import Provider, parse_variant
-from foundry_lite.engine import model_folder
-from foundry_lite.engine.ort_runner import OrtRunner
-from foundry_lite.engine.runner import Logits
+from foundry_lite.conversion import variants
+from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.quantize import derive as graph
+from foundry_lite.conversion.quantize.calibration_data import TOKENS, calibration_tokens
+from foundry_lite.conversion.toolchains.toolchains import Toolchains
+from foundry_lite.engine.runners import model_folder
+from foundry_lite.engine.runners.base import Logits
+from foundry_lite.engine.runners.ort import OrtRunner
 from foundry_lite.errors import BuildFailed
 from tests.built_folders import TOKENS as SAMPLE
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken
 
-from foundry_lite.engine.text import TextModel
+from foundry_lite.engine.text.tokenizer import TextModel
 from tests.unit.byte_tokenizer import byte_tokenizer, write_text_model
 
 _CHATML = (

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from foundry_lite.engine.grammar import Constraint
+from foundry_lite.engine.grammar.compiler import Constraint
 
 
 def allowed(constraint: Constraint) -> list[int]:

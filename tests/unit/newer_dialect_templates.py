@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from foundry_lite.engine.text import TextModel
+from foundry_lite.engine.text.tokenizer import TextModel
 from tests.unit import dialect_templates
 
 _TURN = "<|im_start|>{{ message.role }}\n"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foundry_lite.build import safetensors
+from foundry_lite.conversion.formats import safetensors
 from tests.tiny_model import TEMPLATE
 
 Arrays = dict[str, NDArray[np.float32]]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from foundry_lite.build.adapters import fit, read_adapter
-from foundry_lite.build.lora_config import CONFIG, WEIGHTS, is_adapter
-from foundry_lite.build.places import Part, Place, Places, read_places, write_places
-from foundry_lite.engine import adapter_file
+from foundry_lite.conversion.formats.peft_config import CONFIG, WEIGHTS, is_adapter
+from foundry_lite.conversion.lora.import_adapter import fit, read_adapter
+from foundry_lite.conversion.lora.targets import Part, Place, Places, read_places, write_places
+from foundry_lite.engine.runners import adapter_file
 from foundry_lite.errors import (
     DamagedArtifact,
     DamagedWeights,

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from foundry_lite.generation import CallPiece, Delta, Finish, Logprob, Timings, TokenLogprob, Usage
-from foundry_lite.protocol.answer import AnswerWriter
-from foundry_lite.protocol.usage import total_usage
+from foundry_lite.protocol.chat.writer import AnswerWriter
+from foundry_lite.protocol.common.usage import total_usage
 from tests.support import served
 
 CALLS = (CallPiece(0, "call_1", "f", '{"x":1}'), CallPiece(1, "call_2", "g", "{}"))

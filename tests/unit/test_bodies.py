@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from foundry_lite.errors import RequestStalled, RequestTooLarge
-from foundry_lite.server.answers import ClientGone
-from foundry_lite.server.bodies import LARGEST_BODY, read_body
+from foundry_lite.server.http.request_body import LARGEST_BODY, read_body
+from foundry_lite.server.http.responses import ClientGone
 
 
 def read(pieces: Iterable[bytes], *, then: Message | None = None, patience: float = 5.0) -> tuple[bytes, int]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundry_lite.build.sources.recognise import inspect
+from foundry_lite.conversion.sources.detect import inspect
 from foundry_lite.errors import (
     DamagedWeights,
     NotAModel,

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from foundry_lite.engine.generation_stream import Generation
+from foundry_lite.engine.client.generation import Generation
 from foundry_lite.errors import EngineDied
 from foundry_lite.generation import Delta, Finish
-from foundry_lite.server.bundle import Bundle
+from foundry_lite.server.generation.multi_prompt import Bundle
 
 
 def generations(closed: list[int]) -> list[Generation]:

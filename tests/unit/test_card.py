@@ -9,17 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_lite.catalog.card import (
-    Ancestor,
-    Basis,
-    Card,
-    Defaults,
-    Evidence,
-    Origin,
-    Sizes,
-    format_card,
-    read_card,
-)
+from foundry_lite.catalog.card import Ancestor, Basis, Card, Defaults, Evidence, Origin, Sizes, format_card, read_card
 from foundry_lite.catalog.recipe import Precision, recipe_for
 from foundry_lite.catalog.report import Golden
 from foundry_lite.errors import DamagedArtifact

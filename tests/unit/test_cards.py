@@ -13,15 +13,15 @@ import typer
 from huggingface_hub import ModelCard
 from typer.testing import CliRunner
 
-from foundry_lite.build.cards import Facts, add_measured, describe, read_report, record_source, redescribe
-from foundry_lite.build.gate import Gate, judge
-from foundry_lite.build.order import Order
-from foundry_lite.build.sources.found import Found, Kind
 from foundry_lite.catalog.card import Basis, Card, Defaults, Origin, read_card
 from foundry_lite.catalog.recipe import Precision, Provider, Recipe
 from foundry_lite.catalog.report import Candidate, Golden, Measured, Quality, Report, TaskScore, TextLoss
-from foundry_lite.cli.cards import card as card_command
-from foundry_lite.engine.dialects.voice import find_voice
+from foundry_lite.cli.commands.cards import card as card_command
+from foundry_lite.conversion.build_spec import Order
+from foundry_lite.conversion.evaluate.gate import Gate, judge
+from foundry_lite.conversion.records.write import Facts, add_measured, describe, read_report, record_source, redescribe
+from foundry_lite.conversion.sources.source_model import Found, Kind
+from foundry_lite.engine.tool_calls.model_format import find_voice
 from foundry_lite.errors import DamagedArtifact, FoundryError
 from foundry_lite.store.manifest import digest_build, read_manifest, verify_digests
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundry_lite.engine.answer import begin_answer
-from foundry_lite.engine.dialects.channels import MARKS, ChannelSplitter
-from foundry_lite.engine.dialects.thinking import Stage
-from foundry_lite.engine.template_file import shows_thoughts
-from foundry_lite.engine.text import TextModel
+from foundry_lite.engine.chat_template.template_file import shows_thoughts
+from foundry_lite.engine.reasoning import Stage
+from foundry_lite.engine.text.tokenizer import TextModel
+from foundry_lite.engine.tool_calls.harmony import MARKS, ChannelSplitter
+from foundry_lite.engine.worker.output_processor import begin_answer
 from foundry_lite.generation import Chat, GenerationRequest, Message, Role, Tool, join_calls
 from tests.unit.newer_dialect_templates import GPT_OSS, text_model
 

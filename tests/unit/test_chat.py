@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_lite.engine import messages as pipe
+from foundry_lite.engine.ipc import messages as pipe
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import (
     CallPiece,
@@ -28,8 +28,8 @@ from foundry_lite.generation import (
     ToolChoice,
     ToolMode,
 )
-from foundry_lite.protocol.answer import AnswerWriter
-from foundry_lite.protocol.chat import ChatBody, ChatCall, decode_chat
+from foundry_lite.protocol.chat.request import ChatBody, ChatCall, decode_chat
+from foundry_lite.protocol.chat.writer import AnswerWriter
 from tests.support import served
 
 HELLO = [{"role": "user", "content": "hello"}]

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from foundry_lite import devices
+from foundry_lite import machine as devices
 from foundry_lite.catalog.recipe import Precision, Provider, recipe_for
 from foundry_lite.catalog.reference import ModelRef
 from foundry_lite.catalog.report import Measured
 from foundry_lite.errors import ModelNotFound, StorageFull
-from foundry_lite.loading import engine_options
+from foundry_lite.residency.options import engine_options
 from foundry_lite.settings import Settings
 from foundry_lite.store.choices import Choice, Choices, Constraints, Trial, new_choice
 from foundry_lite.store.store import Artifact, Store

@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-from foundry_lite.engine.compiling import CompilingLine, Job
+from foundry_lite.engine.worker.compile_queue import CompilingLine, Job
 from foundry_lite.errors import InvalidRequest, QueueFull
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import Delta, Echo, Finish, Logprob, Text, Timings, TokenLogprob, Tokens, Usage
-from foundry_lite.protocol.chat import decode_chat
-from foundry_lite.protocol.completion_answer import CompletionWriter
-from foundry_lite.protocol.completions import CompletionCall, decode_completion
-from foundry_lite.protocol.tokenizing import decode_detokenize, decode_tokenize
+from foundry_lite.protocol.chat.request import decode_chat
+from foundry_lite.protocol.completions.request import CompletionCall, decode_completion
+from foundry_lite.protocol.completions.writer import CompletionWriter
+from foundry_lite.protocol.tokenize import decode_detokenize, decode_tokenize
 from tests.support import served
 
 

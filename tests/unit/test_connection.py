@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from foundry_lite.server import daemon
-from foundry_lite.server.connection import Connection
+from foundry_lite.server.http.connection import Connection
 
 P = ParamSpec("P")
 

@@ -9,7 +9,7 @@ import pytest
 
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import Grammar, GrammarKind, ToolChoice, ToolMode
-from foundry_lite.protocol.chat import decode_chat
+from foundry_lite.protocol.chat.request import decode_chat
 
 SCHEMA = {"type": "object", "properties": {"z": {"type": "integer"}, "a": {"const": "ü"}}, "required": ["z"]}
 NAMED = {"name": "answer", "schema": SCHEMA}

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundry_lite.engine.answer import begin_answer
-from foundry_lite.engine.dialects.families import HERMES, MISTRAL
-from foundry_lite.engine.dialects.recognising import DIALECTS, recognise
-from foundry_lite.engine.dialects.thinking import Stage
-from foundry_lite.engine.dialects.voice import find_voice
-from foundry_lite.engine.dialects.writing import write_calls
-from foundry_lite.engine.text import TextModel
-from foundry_lite.engine.tools import ToolCallParser
+from foundry_lite.engine.reasoning import Stage
+from foundry_lite.engine.text.tokenizer import TextModel
+from foundry_lite.engine.tool_calls.detect import DIALECTS, recognise
+from foundry_lite.engine.tool_calls.formats import HERMES, MISTRAL
+from foundry_lite.engine.tool_calls.model_format import find_voice
+from foundry_lite.engine.tool_calls.parser import ToolCallParser
+from foundry_lite.engine.tool_calls.render_calls import write_calls
+from foundry_lite.engine.worker.output_processor import begin_answer
 from foundry_lite.errors import InvalidRequest, LoadFailed
 from foundry_lite.generation import Chat, GenerationRequest, Message, Role, Tool, ToolCall, join_calls
 from tests.unit.dialect_templates import FAMILIES, GEMMA, LLAMA, MISTRAL_NAMED, PHI, QWEN, TOKENS, text_model

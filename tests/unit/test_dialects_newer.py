@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundry_lite.engine.answer import begin_answer
-from foundry_lite.engine.dialects.declared import kinds_of
-from foundry_lite.engine.dialects.recognising import DIALECTS, recognise
-from foundry_lite.engine.dialects.thinking import Stage
-from foundry_lite.engine.tools import ToolCallParser
+from foundry_lite.engine.reasoning import Stage
+from foundry_lite.engine.tool_calls.declared_types import kinds_of
+from foundry_lite.engine.tool_calls.detect import DIALECTS, recognise
+from foundry_lite.engine.tool_calls.parser import ToolCallParser
+from foundry_lite.engine.worker.output_processor import begin_answer
 from foundry_lite.generation import Chat, GenerationRequest, Message, Role, Tool, ToolCall, join_calls
 from tests.unit.newer_dialect_templates import FAMILIES, LFM25, TOKENS, text_model
 

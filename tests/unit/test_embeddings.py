@@ -15,10 +15,10 @@ import pytest
 
 from foundry_lite.catalog.encoder import Activation, Pooling, read_encoder
 from foundry_lite.embedding import Encoded, EncodeRequest, EncodeTimings, Purpose
-from foundry_lite.engine.encoder_batching import Row, Waiting
-from foundry_lite.engine.encoder_session import EncoderSession
-from foundry_lite.engine.encoder_text import EncoderText
-from foundry_lite.engine.pooling import normalise, pool, score, shorten
+from foundry_lite.engine.encoder.batching import Row, Waiting
+from foundry_lite.engine.encoder.pooling import normalise, pool, score, shorten
+from foundry_lite.engine.encoder.session import EncoderSession
+from foundry_lite.engine.encoder.tokenizer import EncoderText
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.protocol import embeddings, rerank
 from foundry_lite.protocol.embeddings import EmbeddingList, decode_embedding, write_embedding_list, write_embeddings

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundry_lite.build import encoders
-from foundry_lite.build.sources import encoder
-from foundry_lite.build.sources.found import Exporter, Kind
-from foundry_lite.build.sources.weight_checks import INDEX
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.encoder import Activation, Encoder, Pooling, read_encoder, write_encoder
 from foundry_lite.catalog.recipe import parse_variant
-from foundry_lite.engine.pooling import pool
+from foundry_lite.conversion.export import encoder as encoders
+from foundry_lite.conversion.sources import sentence_transformers
+from foundry_lite.conversion.sources.source_model import Exporter, Kind
+from foundry_lite.conversion.sources.weight_checks import INDEX
+from foundry_lite.engine.encoder.pooling import pool
 from foundry_lite.errors import (
     CheckFailed,
     DamagedArtifact,
@@ -71,35 +71,37 @@ def test_a_folder_of_sentence_transformers_says_how_its_vectors_are_made(tmp_pat
     (folder / "config_sentence_transformers.json").write_text(
         '{"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"}'
     )
-    assert encoder.recognises(folder)
-    found = encoder.inspect(folder)
+    assert sentence_transformers.recognises(folder)
+    found = sentence_transformers.inspect(folder)
     assert (found.kind, found.task, found.exporter) == (Kind.SENTENCES, Task.EMBED, Exporter.ENCODER)
     assert (found.context_length, found.parameters, found.notes) == (32, 144, ())
     assert {path.relative_to(folder).as_posix() for path in found.files} >= {"modules.json", "1_Pooling/config.json"}
-    head = encoder.read_head(folder)
+    head = sentence_transformers.read_head(folder)
     assert (head.pooling, head.normalise, head.dimensions, head.pad_id) == (Pooling.CLS, True, 8, 1)
     assert head.lowercase
     assert (head.prompts, head.default_prompt) == ({"query": "query: "}, "query")
 
 
 def test_the_newer_way_to_name_a_pooling_is_read_too(tmp_path: Path) -> None:
-    assert encoder.read_head(_write(tmp_path, {"pooling_mode": "lasttoken"})).pooling is Pooling.LAST
+    assert sentence_transformers.read_head(_write(tmp_path, {"pooling_mode": "lasttoken"})).pooling is Pooling.LAST
 
 
 def test_a_plain_folder_of_a_family_is_pooled_by_its_mean_and_says_so(tmp_path: Path) -> None:
     folder = _write(tmp_path, architectures=["XLMRobertaForMaskedLM"])
-    assert encoder.recognises(folder)
-    found = encoder.inspect(folder)
+    assert sentence_transformers.recognises(folder)
+    found = sentence_transformers.inspect(folder)
     assert "mean" in found.notes[0]
     assert found.context_length == 62  # positions begin behind that of the padding
-    head = encoder.read_head(folder)
+    head = sentence_transformers.read_head(folder)
     assert (head.pooling, head.normalise) == (Pooling.MEAN, False)
 
 
 def test_a_decoder_is_no_encoder_unless_sentence_transformers_says_so(tmp_path: Path) -> None:
-    assert not encoder.recognises(_write(tmp_path, architectures=["Qwen3ForCausalLM"]))
-    assert encoder.recognises(_write(tmp_path, {"pooling_mode": "lasttoken"}, architectures=["Qwen3ForCausalLM"]))
-    assert encoder.read_head(tmp_path).task is Task.EMBED
+    assert not sentence_transformers.recognises(_write(tmp_path, architectures=["Qwen3ForCausalLM"]))
+    assert sentence_transformers.recognises(
+        _write(tmp_path, {"pooling_mode": "lasttoken"}, architectures=["Qwen3ForCausalLM"])
+    )
+    assert sentence_transformers.read_head(tmp_path).task is Task.EMBED
 
 
 @pytest.mark.parametrize(
@@ -114,9 +116,9 @@ def test_a_classifier_with_one_label_is_a_reranker(
     tmp_path: Path, config: dict[str, Any], activation: Activation
 ) -> None:
     folder = _write(tmp_path, architectures=["BertForSequenceClassification"], id2label={"0": "LABEL_0"}, **config)
-    found = encoder.inspect(folder)
+    found = sentence_transformers.inspect(folder)
     assert (found.kind, found.task) == (Kind.CROSS, Task.RERANK)
-    head = encoder.read_head(folder)
+    head = sentence_transformers.read_head(folder)
     assert (head.activation, head.dimensions, head.pooling) == (activation, 1, None)
 
 
@@ -138,7 +140,7 @@ def test_a_classifier_with_one_label_is_a_reranker(
 def test_what_is_not_supported_is_named(tmp_path: Path, config: dict[str, Any], said: str) -> None:
     folder = _write(tmp_path, **config)
     with pytest.raises(UnsupportedArchitecture, match=said) as caught:
-        encoder.inspect(folder)
+        sentence_transformers.inspect(folder)
     assert caught.value.hint
 
 
@@ -154,7 +156,7 @@ def test_what_is_not_supported_is_named(tmp_path: Path, config: dict[str, Any], 
 )
 def test_a_pooling_that_would_not_be_computed_is_refused(tmp_path: Path, pooling: dict[str, Any], said: str) -> None:
     with pytest.raises(UnsupportedArchitecture, match=said):
-        encoder.inspect(_write(tmp_path, pooling))
+        sentence_transformers.inspect(_write(tmp_path, pooling))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def test_modules_that_are_not_understood_are_refused(tmp_path: Path, modules: An
     (tmp_path / "elsewhere" / "config.json").write_text('{"pooling_mode": "mean"}')
     (folder / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(error):
-        encoder.inspect(folder)
+        sentence_transformers.inspect(folder)
 
 
 @pytest.mark.parametrize(
@@ -191,20 +193,20 @@ def test_a_configuration_that_does_not_fit_is_refused(
     tmp_path: Path, config: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        encoder.inspect(_write(tmp_path, **config))
+        sentence_transformers.inspect(_write(tmp_path, **config))
 
 
 def test_pickles_and_old_layouts_are_refused_with_what_to_do(tmp_path: Path) -> None:
     folder = _write(tmp_path / "pickled", {"pooling_mode": "mean"})
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(PickledWeights):
-        encoder.inspect(folder)
+        sentence_transformers.inspect(folder)
     old = _write(tmp_path / "old", {"pooling_mode": "mean"})
     (old / "config.json").unlink()
     (old / "modules.json").write_text(json.dumps([{**_MODULES[0], "path": "0_Transformer"}, *_MODULES[1:]]))
-    assert encoder.recognises(old)
+    assert sentence_transformers.recognises(old)
     with pytest.raises(NotAModel, match="'0_Transformer'"):
-        encoder.inspect(old)
+        sentence_transformers.inspect(old)
 
 
 def test_an_encoder_file_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -272,6 +274,6 @@ def test_scores_are_compared_by_their_correlation(tmp_path: Path) -> None:
 def test_shards_of_an_encoder_come_to_its_exporter_with_an_index(tmp_path: Path) -> None:
     folder = _write(tmp_path / "source", {"pooling_mode": "mean"})
     where = cut(folder)
-    target = prepared(encoder.inspect(folder), tmp_path)
+    target = prepared(sentence_transformers.inspect(folder), tmp_path)
     assert json.loads((target / INDEX).read_text())["weight_map"] == where
     assert (target / "1_Pooling" / "config.json").is_file()

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from foundry_lite.engine.encoding import PIECE, TooManyTokens, encode_all, pieces
-from foundry_lite.engine.guarding import Spellings
-from foundry_lite.engine.text import TextModel
+from foundry_lite.engine.text.chunked_encoding import PIECE, TooManyTokens, encode_all, pieces
+from foundry_lite.engine.text.special_tokens import Spellings
+from foundry_lite.engine.text.tokenizer import TextModel
 from foundry_lite.generation import Chat, Message, Role
 from tests.unit.byte_tokenizer import END, START, write_text_model
 

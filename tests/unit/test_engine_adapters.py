@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from foundry_lite.engine.adapters import MOST, AdapterFile, Adapters
-from foundry_lite.engine.messages import AdapterReady, Command, LoadAdapter, UnloadAdapter
+from foundry_lite.engine.client.adapters import MOST, AdapterFile, Adapters
+from foundry_lite.engine.ipc.messages import AdapterReady, Command, LoadAdapter, UnloadAdapter
 from foundry_lite.errors import EngineDied, LoadFailed
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from foundry_lite.build.evaluation import Case, Comparison, passes, read_cases
-from foundry_lite.build.reference_file import as_question
+from foundry_lite.conversion.evaluate.cases import Case, Comparison, passes, read_cases
+from foundry_lite.conversion.evaluate.reference import as_question
 from foundry_lite.errors import BadSetting
 from foundry_lite.generation import Role, ToolCall
 

@@ -10,11 +10,11 @@ import pytest
 
 from foundry_lite.errors import EngineBusy, FoundryError, InvalidRequest
 from foundry_lite.generation import Delta, Finish, Timings, Usage
-from foundry_lite.protocol.answer import AnswerWriter
+from foundry_lite.protocol.chat.writer import AnswerWriter
 from foundry_lite.protocol.sse import COMMENT, DONE
-from foundry_lite.server.admission import Admission
-from foundry_lite.server.answers import EventStream
-from foundry_lite.server.exchange import Exchange
+from foundry_lite.server.generation.exchange import Exchange
+from foundry_lite.server.generation.pending import Admission
+from foundry_lite.server.http.responses import EventStream
 from tests.support import served
 
 LAST = Delta("a", (), 2, Finish.STOP, Usage(7, 2), Timings(0.001, 0.002, 0.003))

@@ -23,14 +23,14 @@ from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params as response_params
 
 from foundry_lite.errors import InvalidRequest
-from foundry_lite.protocol.chat import UNSUPPORTED as CHAT_UNSUPPORTED
-from foundry_lite.protocol.chat import ChatBody, decode_chat
-from foundry_lite.protocol.completions import UNSUPPORTED as COMPLETION_UNSUPPORTED
-from foundry_lite.protocol.completions import CompletionBody, decode_completion
+from foundry_lite.protocol.chat.request import UNSUPPORTED as CHAT_UNSUPPORTED
+from foundry_lite.protocol.chat.request import ChatBody, decode_chat
+from foundry_lite.protocol.completions.request import UNSUPPORTED as COMPLETION_UNSUPPORTED
+from foundry_lite.protocol.completions.request import CompletionBody, decode_completion
 from foundry_lite.protocol.embeddings import UNSUPPORTED as EMBEDDING_UNSUPPORTED
 from foundry_lite.protocol.embeddings import EmbeddingBody, decode_embedding
-from foundry_lite.protocol.responses import UNSUPPORTED as RESPONSE_UNSUPPORTED
-from foundry_lite.protocol.responses import ResponseBody, ResponseCall, decode_response
+from foundry_lite.protocol.responses.request import UNSUPPORTED as RESPONSE_UNSUPPORTED
+from foundry_lite.protocol.responses.request import ResponseBody, ResponseCall, decode_response
 from tests.support import ROOT
 
 

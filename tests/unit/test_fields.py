@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from foundry_lite.errors import InvalidRequest, RequestTooLarge
-from foundry_lite.protocol.fields import convert, decode_object
+from foundry_lite.protocol.common.decode import convert, decode_object
 
 
 class Inner(Struct, forbid_unknown_fields=True):

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from filelock import FileLock
 
-from foundry_lite.cli import foundry_service, foundry_shim
+from foundry_lite.cli.foundry import main, service
 from foundry_lite.errors import InvalidRequest, ModelNotFound
-from foundry_lite.protocol.foundry import (
+from foundry_lite.protocol.foundry_local import (
     CatalogEntry,
     OldStatus,
     Runtime,
@@ -109,7 +109,7 @@ def quiet(tmp_path: Path) -> Settings:
 def test_status_prints_no_url_and_makes_no_folder_while_no_daemon_answers(
     quiet: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert foundry_shim.run(["service", "status"], quiet) == 0
+    assert main.run(["service", "status"], quiet) == 0
     assert "http" not in capsys.readouterr().out
     assert not quiet.home.exists()
 
@@ -117,12 +117,12 @@ def test_status_prints_no_url_and_makes_no_folder_while_no_daemon_answers(
 def test_status_waits_for_a_daemon_that_is_being_started_but_not_for_ever(
     quiet: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(foundry_service, "_STATUS_SECONDS", 0.3)
+    monkeypatch.setattr(service, "_STATUS_SECONDS", 0.3)
     quiet.home.mkdir()
-    assert foundry_shim.run(["service", "status"], quiet) == 0
+    assert main.run(["service", "status"], quiet) == 0
     began = time.monotonic()
     with FileLock(quiet.home / "service.lock"):
-        assert foundry_shim.run(["service", "status"], quiet) == 0
+        assert main.run(["service", "status"], quiet) == 0
     assert time.monotonic() - began >= 0.3
     assert "not running" in capsys.readouterr().out
 
@@ -145,71 +145,71 @@ def test_status_waits_for_a_daemon_that_is_being_started_but_not_for_ever(
 def test_a_command_that_is_not_there_is_refused_with_those_that_are(
     command: list[str], quiet: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert foundry_shim.run(command, quiet) == 2
+    assert main.run(command, quiet) == 2
     assert "foundry service|server status" in capsys.readouterr().err
 
 
 def test_json_says_that_nothing_runs_as_programs_look_for_it(
     quiet: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert foundry_shim.run(["server", "status", "-o", "json"], quiet) == 0
+    assert main.run(["server", "status", "-o", "json"], quiet) == 0
     assert json.loads(capsys.readouterr().out) == {"running": False, "state": "not_running", "webUrls": []}
-    assert foundry_shim.run(["status", "--output", "json"], quiet) == 0
+    assert main.run(["status", "--output", "json"], quiet) == 0
     assert json.loads(capsys.readouterr().out)["service"]["ready"] is False
 
 
 def test_the_last_lines_of_the_log_are_shown_and_where_models_lie(
     quiet: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert foundry_shim.run(["server", "logs"], quiet) == 0
+    assert main.run(["server", "logs"], quiet) == 0
     assert "no daemon was started" in capsys.readouterr().out
     log = quiet.home / "logs" / "service.log"
     log.parent.mkdir(parents=True)
     log.write_text("one\ntwo\nthree\n")
-    assert foundry_shim.run(["server", "logs", "-n", "2"], quiet) == 0
+    assert main.run(["server", "logs", "-n", "2"], quiet) == 0
     assert capsys.readouterr().out == "two\nthree\n"
-    assert foundry_shim.run(["server", "logs", "-n", "0"], quiet) == 2
-    assert foundry_shim.run(["cache", "location", "-o", "json"], quiet) == 0
+    assert main.run(["server", "logs", "-n", "0"], quiet) == 2
+    assert main.run(["cache", "location", "-o", "json"], quiet) == 0
     assert json.loads(capsys.readouterr().out) == {"path": str(quiet.home / "models"), "userSet": True}
 
 
 def test_models_are_listed_and_filtered_while_no_daemon_answers(
     quiet: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert foundry_shim.run(["model", "ls", "--output=json", "--cached"], quiet) == 0
+    assert main.run(["model", "ls", "--output=json", "--cached"], quiet) == 0
     (entry,) = json.loads(capsys.readouterr().out)["models"]
     assert entry.items() >= {"alias": "home-assistant", "type": "Chat", "device": "CPU", "loaded": False}.items()
     for arguments in (["--device", "cpu"], ["--filter", "alias=HOME*"], ["--search", "assist"], ["--variants"]):
-        assert foundry_shim.run(["model", "list", *arguments], quiet) == 0
+        assert main.run(["model", "list", *arguments], quiet) == 0
         assert "home-assistant:cpu-int4" in capsys.readouterr().out
     for arguments in (["--device", "gpu"], ["--type", "embedding"], ["--loaded"]):
-        assert foundry_shim.run(["model", "list", *arguments], quiet) == 0
+        assert main.run(["model", "list", *arguments], quiet) == 0
         assert "home-assistant" not in capsys.readouterr().out
     with pytest.raises(InvalidRequest, match="colour"):
-        foundry_shim.run(["model", "list", "--filter", "colour=red"], quiet)
+        main.run(["model", "list", "--filter", "colour=red"], quiet)
 
 
 def test_a_model_is_there_or_the_command_says_how_to_import_it(
     quiet: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert foundry_shim.run(["model", "download", "home-assistant", "-o", "json"], quiet) == 0
+    assert main.run(["model", "download", "home-assistant", "-o", "json"], quiet) == 0
     assert json.loads(capsys.readouterr().out) == {"model": "home-assistant:cpu-int4", "status": "cached"}
-    assert foundry_shim.run(["model", "info", "home-assistant", "-o", "json"], quiet) == 0
+    assert main.run(["model", "info", "home-assistant", "-o", "json"], quiet) == 0
     assert json.loads(capsys.readouterr().out)["model"]["id"] == "home-assistant:cpu-int4"
-    assert foundry_shim.run(["model", "unload", "home-assistant"], quiet) == 0
+    assert main.run(["model", "unload", "home-assistant"], quiet) == 0
     for command in ("download", "info", "load", "unload"):
         with pytest.raises(ModelNotFound) as caught:
-            foundry_shim.run(["model", command, "phi-4-mini"], quiet)
+            main.run(["model", command, "phi-4-mini"], quiet)
         assert "foundry-lite import FOLDER --name phi-4-mini" in caught.value.hint
     with pytest.raises(InvalidRequest, match="not on the GPU"):
-        foundry_shim.run(["model", "load", "home-assistant", "--device", "gpu"], quiet)
+        main.run(["model", "load", "home-assistant", "--device", "gpu"], quiet)
 
 
 def test_the_version_says_whose_foundry_it_is(quiet: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    assert foundry_shim.run(["--version"], quiet) == 0
+    assert main.run(["--version"], quiet) == 0
     assert "not Microsoft's" in capsys.readouterr().out
 
 
 def test_what_listens_everywhere_is_found_on_this_machine() -> None:
-    assert foundry_service.url_of(foundry_service.reachable(Settings(host="0.0.0.0", port=80))) == "http://127.0.0.1:80"
-    assert foundry_service.url_of(foundry_service.reachable(Settings(host="::", port=80))) == "http://[::1]:80"
+    assert service.url_of(service.reachable(Settings(host="0.0.0.0", port=80))) == "http://127.0.0.1:80"
+    assert service.url_of(service.reachable(Settings(host="::", port=80))) == "http://[::1]:80"

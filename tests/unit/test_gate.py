@@ -10,8 +10,8 @@ import math
 import pytest
 from msgspec.structs import replace
 
-from foundry_lite.build.gate import Gate, judge
 from foundry_lite.catalog.report import Quality, TaskScore, TextLoss
+from foundry_lite.conversion.evaluate.gate import Gate, judge
 
 
 def loss(kl: float, p99: float, top1: float) -> TextLoss:

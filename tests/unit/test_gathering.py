@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from foundry_lite.engine.gathering import Gathering
+from foundry_lite.engine.worker.delta_batcher import Gathering
 from foundry_lite.generation import Delta, Finish, Usage
 
 

@@ -12,16 +12,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from foundry_lite.build import export, prepare
-from foundry_lite.build.onnx_header import read_weights
-from foundry_lite.build.sources import recognise
-from foundry_lite.build.sources.found import Exporter, Found, Kind
-from foundry_lite.build.sources.templates import PLAIN_TEMPLATE_NOTE
-from foundry_lite.build.toolchains import Toolchains
-from foundry_lite.build.workbench import Workbench
 from foundry_lite.catalog.card import Defaults
 from foundry_lite.catalog.recipe import Algorithm, Precision, Provider, Recipe
-from foundry_lite.engine.runners import open_runner
+from foundry_lite.conversion.checkpoint import normalize
+from foundry_lite.conversion.export import decoder
+from foundry_lite.conversion.formats.onnx_weights import read_weights
+from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.sources import detect
+from foundry_lite.conversion.sources.chat_templates import PLAIN_TEMPLATE_NOTE
+from foundry_lite.conversion.sources.source_model import Exporter, Found, Kind
+from foundry_lite.conversion.toolchains.toolchains import Toolchains
+from foundry_lite.engine.runners.select import open_runner
 from foundry_lite.errors import DamagedWeights, NotAModel, RemoteCode, UnsafeSource, UnsupportedArchitecture
 from tests.tiny_model import install
 
@@ -50,13 +51,13 @@ def adopt(found: Found, tmp_path: Path) -> Path:
     for name in ("scratch", "prepared", "exported"):
         (tmp_path / name).mkdir()
     bench = Workbench(tmp_path / "scratch", tmp_path / "log", Toolchains(tmp_path / "toolchains"))
-    asyncio.run(prepare.prepare(found, tmp_path / "prepared", bench))
-    asyncio.run(export.export(found, tmp_path / "prepared", tmp_path / "exported", bench))
+    asyncio.run(normalize.prepare(found, tmp_path / "prepared", bench))
+    asyncio.run(decoder.export(found, tmp_path / "prepared", tmp_path / "exported", bench))
     return tmp_path / "exported"
 
 
 def test_a_ready_folder_says_what_it_is(folder: Path) -> None:
-    found = recognise.inspect(folder)
+    found = detect.inspect(folder)
     assert found.kind is Kind.GENAI
     assert found.exporter is Exporter.NONE
     assert (found.context_length, found.weight_bits) == (512, 32)
@@ -68,7 +69,7 @@ def test_a_ready_folder_says_what_it_is(folder: Path) -> None:
 
 
 def test_it_runs_as_it_stands(folder: Path, tmp_path: Path) -> None:
-    exported = adopt(recognise.inspect(folder), tmp_path)
+    exported = adopt(detect.inspect(folder), tmp_path)
     runner = open_runner(exported, threads=1, slots=1, context_length=64)
     original = open_runner(folder, threads=1, slots=1, context_length=64)
     np.testing.assert_array_equal(runner.prefill(0, [5, 6, 7]), original.prefill(0, [5, 6, 7]))
@@ -77,7 +78,7 @@ def test_it_runs_as_it_stands(folder: Path, tmp_path: Path) -> None:
 
 def test_a_folder_without_a_template_gets_a_plain_one(folder: Path, tmp_path: Path) -> None:
     (folder / "chat_template.jinja").unlink()
-    found = recognise.inspect(folder)
+    found = detect.inspect(folder)
     assert found.needs_template
     assert found.notes[-1] == PLAIN_TEMPLATE_NOTE
     assert "assistant:" in (adopt(found, tmp_path) / "chat_template.jinja").read_text()
@@ -107,7 +108,7 @@ def test_a_folder_without_a_template_gets_a_plain_one(folder: Path, tmp_path: Pa
 def test_what_cannot_be_taken_says_why(edit: Any, kind: type[Exception], says: str, folder: Path) -> None:
     change(folder, edit)
     with pytest.raises(kind, match=says):
-        recognise.inspect(folder)
+        detect.inspect(folder)
 
 
 def test_sampling_and_provider_are_read(folder: Path) -> None:
@@ -117,29 +118,29 @@ def test_sampling_and_provider_are_read(folder: Path) -> None:
     change(
         folder, lambda config: config["model"]["decoder"].update(session_options={"provider_options": [{"cuda": {}}]})
     )
-    found = recognise.inspect(folder)
+    found = detect.inspect(folder)
     assert found.defaults == Defaults(temperature=0.5, top_k=40)
     assert found.recipe is not None
     assert found.recipe.provider is Provider.CUDA
     change(folder, lambda config: config.update(search={"do_sample": False}))
-    assert recognise.inspect(folder).defaults == Defaults(temperature=0.0)
+    assert detect.inspect(folder).defaults == Defaults(temperature=0.0)
 
 
 def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "table").rename(tmp_path / "table")
     (folder / "table").symlink_to(tmp_path / "table")
     with pytest.raises(UnsafeSource, match="outside of"):
-        recognise.inspect(folder)
+        detect.inspect(folder)
 
 
 def test_data_that_is_missing_or_short_is_named(folder: Path) -> None:
     whole = (folder / "table").read_bytes()
     (folder / "table").write_bytes(whole[:-1])
     with pytest.raises(DamagedWeights, match="table is truncated"):
-        recognise.inspect(folder)
+        detect.inspect(folder)
     (folder / "table").unlink()
     with pytest.raises(DamagedWeights, match="its weights in table, which is missing"):
-        recognise.inspect(folder)
+        detect.inspect(folder)
 
 
 @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "a/../../b", "C:\\x", "..\\x", ""])
@@ -167,7 +168,7 @@ def test_data_outside_of_the_folder_is_refused(location: str, hidden: bool, tmp_
 def test_what_is_no_graph_is_refused(content: bytes, folder: Path) -> None:
     (folder / "decoder.onnx").write_bytes(content)
     with pytest.raises((DamagedWeights, NotAModel)):
-        recognise.inspect(folder)
+        detect.inspect(folder)
 
 
 def quantized(bits: int, block: int, *, zeros: bool) -> bytes:

@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 import pytest
 
-from foundry_lite.engine import adapter_file
-from foundry_lite.engine.genai_runner import GenaiRunner
-from foundry_lite.engine.ort_runner import OrtRunner
-from foundry_lite.engine.runner import Logits, Runner
-from foundry_lite.engine.runners import open_runner, runner_name
+from foundry_lite.engine.runners import adapter_file
+from foundry_lite.engine.runners.base import Logits, Runner
+from foundry_lite.engine.runners.genai import GenaiRunner
+from foundry_lite.engine.runners.ort import OrtRunner
+from foundry_lite.engine.runners.select import open_runner, runner_name
 from foundry_lite.errors import ContextExceeded, InvalidRequest, LoadFailed
 from tests.built_folders import TOKENS, WINDOW
 from tests.support import ROOT, environment
@@ -194,7 +194,7 @@ def test_the_number_of_threads_is_obeyed(built: Path) -> None:
 
 def test_nothing_is_reported_to_anybody(built: Path, tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from foundry_lite.engine.genai_runner import GenaiRunner;"
+        "from pathlib import Path; from foundry_lite.engine.runners.genai import GenaiRunner;"
         f"r = GenaiRunner(Path({str(built / 'hybrid')!r}), threads=1, slots=1, context_length=64); r.prefill(0, [5])"
     )
     clean = {name: value for name, value in environment(tmp_path).items() if name != "ORT_DISABLE_TELEMETRY"}

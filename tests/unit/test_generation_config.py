@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from foundry_lite.build.model_card import describe_defaults, format_model_card
-from foundry_lite.build.sources.generation_config import KNOWN, defaults_of
-from foundry_lite.build.sources.recognise import inspect
 from foundry_lite.catalog.card import Defaults, read_card
 from foundry_lite.catalog.report import Golden
+from foundry_lite.conversion.formats.generation_config import KNOWN, defaults_of
+from foundry_lite.conversion.records.model_card import describe_defaults, format_model_card
+from foundry_lite.conversion.sources.detect import inspect
 from foundry_lite.store.manifest import read_manifest
 from tests import tiny_model
 from tests.unit import source_folder

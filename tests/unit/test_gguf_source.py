@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundry_lite.build.gguf_header import GgufHeader, GgufTensor, read_gguf
-from foundry_lite.build.gguf_model import config_of, row_order
-from foundry_lite.build.sources import recognise
-from foundry_lite.build.sources.found import Exporter, Found, Kind
-from foundry_lite.build.sources.templates import PLAIN_TEMPLATE_NOTE
 from foundry_lite.catalog.card import Defaults
 from foundry_lite.catalog.recipe import Algorithm, Precision, Recipe
+from foundry_lite.conversion.formats.gguf import GgufHeader, GgufTensor, read_gguf
+from foundry_lite.conversion.formats.gguf_mapping import config_of, row_order
+from foundry_lite.conversion.sources import detect
+from foundry_lite.conversion.sources.chat_templates import PLAIN_TEMPLATE_NOTE
+from foundry_lite.conversion.sources.source_model import Exporter, Found, Kind
 from foundry_lite.errors import DamagedWeights, NotAModel, SourceRejected, UnsafeSource, UnsupportedArchitecture
 from tests.float_model import write_float_model
 from tests.gguf_writer import write_gguf
@@ -29,12 +29,12 @@ def floats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def inspect(floats: Path, tmp_path: Path, kind: str = "F32", **changes: Any) -> Found:
     """Write a file with some key-value pairs changed, and look at it."""
-    return recognise.inspect(write_gguf(floats, tmp_path / "model.gguf", kind, **changes))
+    return detect.inspect(write_gguf(floats, tmp_path / "model.gguf", kind, **changes))
 
 
 def test_a_file_says_what_it_is(floats: Path, tmp_path: Path) -> None:
     found = inspect(floats, tmp_path)
-    source = recognise.inspect(floats)
+    source = detect.inspect(floats)
     assert found.kind is Kind.GGUF
     assert found.exporter is Exporter.BUILDER
     assert (found.folder, found.files) == (tmp_path, (tmp_path / "model.gguf",))
@@ -70,10 +70,10 @@ def test_blocks_that_the_kernels_have_too_are_kept(
 def test_a_folder_with_one_file_is_that_file(floats: Path, tmp_path: Path) -> None:
     write_gguf(floats, tmp_path / "model.gguf")
     (tmp_path / "README.md").write_text("x")
-    assert recognise.inspect(tmp_path).files == (tmp_path / "model.gguf",)
+    assert detect.inspect(tmp_path).files == (tmp_path / "model.gguf",)
     write_gguf(floats, tmp_path / "other.gguf")
     with pytest.raises(NotAModel, match="has 2 GGUF files: model.gguf, other.gguf"):
-        recognise.inspect(tmp_path)
+        detect.inspect(tmp_path)
 
 
 def test_how_a_file_wants_to_be_sampled_is_honoured_or_named(floats: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_parts_of_a_split_model_are_told_by_their_name(floats: Path, tmp_path: P
     for number in (1, 2):
         write_gguf(floats, tmp_path / f"model-0000{number}-of-00002.gguf")
     with pytest.raises(UnsupportedArchitecture, match="one part of a model") as caught:
-        recognise.inspect(tmp_path)
+        detect.inspect(tmp_path)
     assert "llama-gguf-split --merge" in caught.value.hint
 
 
@@ -180,7 +180,7 @@ TENSOR = text("w") + struct.pack("<I", 1)
 def test_a_header_is_not_believed(content: bytes, kind: type[SourceRejected], says: str, tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(content)
     with pytest.raises(kind, match=says) as caught:
-        recognise.inspect(tmp_path / "x.gguf")
+        detect.inspect(tmp_path / "x.gguf")
     assert caught.value.hint
 
 

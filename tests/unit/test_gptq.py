@@ -11,12 +11,12 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from foundry_lite.build import calibrate, graph, kquant
-from foundry_lite.build.calibrate import Walk
-from foundry_lite.build.gptq import Propagation
-from foundry_lite.build.quantize import quantize_blocks, restore
-from foundry_lite.build.rounding import Hessians
 from foundry_lite.catalog.recipe import Algorithm, Precision, Recipe
+from foundry_lite.conversion.quantize import activations, derive, kquant
+from foundry_lite.conversion.quantize.activations import Walk
+from foundry_lite.conversion.quantize.algorithms import Hessians
+from foundry_lite.conversion.quantize.blocks import quantize_blocks, restore
+from foundry_lite.conversion.quantize.gptq import Propagation
 from foundry_lite.errors import BuildFailed
 from tests.unit.test_graph import export
 
@@ -88,7 +88,7 @@ def test_inputs_that_are_no_whole_number_of_blocks_are_filled_up() -> None:
 
 def walk(folder: Path, wanted: list[str], texts: list[list[int]] = TEXTS) -> Walk:
     model = onnx.load(folder / "model.onnx", load_external_data=False)
-    graph.open_window(model.graph)
+    derive.open_window(model.graph)
     return Walk(model, folder, 0, texts, wanted)
 
 
@@ -105,7 +105,7 @@ def test_a_walk_computes_what_the_whole_graph_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tied: bool, part: int
 ) -> None:
     export(tmp_path / "float", tied=tied)
-    monkeypatch.setattr(calibrate, "_PART", part)  # every product by itself, or all of them together
+    monkeypatch.setattr(activations, "_PART", part)  # every product by itself, or all of them together
     wanted = ["embedded", "inner", "pruned"]
     found = noted(tmp_path / "float", wanted)
     model = onnx.load(tmp_path / "float" / "model.onnx")
@@ -130,4 +130,4 @@ def test_a_recipe_that_is_calibrated_needs_texts(tmp_path: Path) -> None:
     export(tmp_path / "float", tied=True)
     (tmp_path / "made").mkdir()
     with pytest.raises(BuildFailed, match="needs calibration texts"):
-        graph.derive(tmp_path / "float", tmp_path / "made", Recipe(Precision.INT4, 32, algorithm=Algorithm.GPTQ))
+        derive.derive(tmp_path / "float", tmp_path / "made", Recipe(Precision.INT4, 32, algorithm=Algorithm.GPTQ))

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from foundry_lite.engine.compiled import Compiled, CompiledGrammars
-from foundry_lite.engine.grammar import Constraint, GrammarCompiler
-from foundry_lite.engine.schema import read_schema
+from foundry_lite.engine.grammar.compiled import Compiled, CompiledGrammars
+from foundry_lite.engine.grammar.compiler import Constraint, GrammarCompiler
+from foundry_lite.engine.grammar.json_schema import read_schema
 from foundry_lite.errors import InvalidRequest, QueueFull
 from foundry_lite.generation import Grammar, GrammarKind
 from tests.unit.byte_tokenizer import END, ENDOFTEXT, MERGES, byte_tokenizer

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from foundry_lite.engine.answer import begin_answer
-from foundry_lite.engine.dialects.thinking import Stage
-from foundry_lite.engine.grammar import Constraint, GrammarCompiler
+from foundry_lite.engine.grammar.compiler import Constraint, GrammarCompiler
+from foundry_lite.engine.reasoning import Stage
+from foundry_lite.engine.worker.output_processor import begin_answer
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import (
     Chat,

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from foundry_lite.engine.grammar import Constraint, GrammarCompiler
-from foundry_lite.engine.text import TextModel
+from foundry_lite.engine.grammar.compiler import Constraint, GrammarCompiler
+from foundry_lite.engine.text.tokenizer import TextModel
 from foundry_lite.generation import Grammar, GrammarKind
 from tests.unit.grammar_support import is_valid, sample
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundry_lite.engine.dialects.thinking import Stage
+from foundry_lite.engine.reasoning import Stage
 from foundry_lite.generation import GenerationRequest, Grammar, GrammarKind
 from tests.unit.grammar_support import is_valid, sample
 from tests.unit.newer_dialect_templates import FAMILIES, TOKENS

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from foundry_lite.engine.dialects.thinking import Stage
-from foundry_lite.engine.grammar import Constraint, GrammarCompiler
-from foundry_lite.engine.text import TextModel
-from foundry_lite.engine.tools import ToolCallParser
+from foundry_lite.engine.grammar.compiler import Constraint, GrammarCompiler
+from foundry_lite.engine.reasoning import Stage
+from foundry_lite.engine.text.tokenizer import TextModel
+from foundry_lite.engine.tool_calls.parser import ToolCallParser
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import Chat, GenerationRequest, Tool, ToolCall, ToolChoice, ToolMode, join_calls
 from tests.tiny_model import install

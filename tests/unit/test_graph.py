@@ -14,10 +14,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from foundry_lite.build import graph, prefill, sensitivity
-from foundry_lite.build.grid import Grid, Lattice
-from foundry_lite.build.quantize import Blocks, restore
 from foundry_lite.catalog.recipe import Algorithm, Precision, Recipe, recipe_for
+from foundry_lite.conversion.quantize import derive as graph
+from foundry_lite.conversion.quantize import mixed_precision, prefill_graph
+from foundry_lite.conversion.quantize.blocks import Blocks, restore
+from foundry_lite.conversion.quantize.source_grid import Grid, Lattice
 from foundry_lite.errors import BuildFailed, UnsafeSource
 
 VOCABULARY, HIDDEN, INNER = 300, 80, 64
@@ -148,23 +149,23 @@ def test_an_embedding_of_its_own_gets_eight_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("recipe", [INT4, Recipe(Precision.FP32)])
 def test_the_companion_computes_all_but_the_head_in_eight_bits(tmp_path: Path, recipe: Recipe) -> None:
     target = derive(tmp_path, recipe, hidden=96)
-    prefill.add(tmp_path / "float", target)
-    made = onnx.load(target / prefill.COMPANION, load_external_data=False).graph
+    prefill_graph.add(tmp_path / "float", target)
+    made = onnx.load(target / prefill_graph.COMPANION, load_external_data=False).graph
     products = [node.op_type for node in made.node if "MatMul" in node.op_type]
     head = "MatMul" if recipe.precision is Precision.FP32 else "MatMulNBits"
     assert products == [*["MatMulIntegerToFloat"] * 3, head]
     assert sum(node.op_type == "QuantizeLinear" for node in made.node) == 2  # two products share an activation
     most = 0.02 if recipe.precision is Precision.FP32 else 0.3
-    assert 0 < error(run(target / prefill.COMPANION), source_logits(tmp_path, hidden=96)[:, -1:]) < most
+    assert 0 < error(run(target / prefill_graph.COMPANION), source_logits(tmp_path, hidden=96)[:, -1:]) < most
 
 
 def test_in_the_companion_a_row_depends_on_no_other(tmp_path: Path) -> None:
     target = derive(tmp_path, INT8, hidden=96)
-    prefill.add(tmp_path / "float", target)
+    prefill_graph.add(tmp_path / "float", target)
     rows = np.array([[7], [8], [9]], np.int64)
-    together = run(target / prefill.COMPANION, tokens=rows)
-    alone = run(target / prefill.COMPANION, tokens=rows[1:2])
-    assert np.array_equal(run(target / prefill.COMPANION, tokens=rows[::-1].copy())[::-1], together)
+    together = run(target / prefill_graph.COMPANION, tokens=rows)
+    alone = run(target / prefill_graph.COMPANION, tokens=rows[1:2])
+    assert np.array_equal(run(target / prefill_graph.COMPANION, tokens=rows[::-1].copy())[::-1], together)
     assert error(alone[0], together[1]) < 1e-6
 
 
@@ -390,7 +391,7 @@ def test_mixed_gives_the_head_more_bits(tmp_path: Path) -> None:
 
 
 def test_the_sensitive_layers_are_the_outer_eighths_and_every_third() -> None:
-    chosen = [layer for layer in range(24) if sensitivity.is_sensitive(layer, 24)]
+    chosen = [layer for layer in range(24) if mixed_precision.is_sensitive(layer, 24)]
     assert chosen == [0, 1, 2, 5, 8, 11, 14, 17, 20, 21, 22, 23]
 
 

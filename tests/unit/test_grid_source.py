@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from foundry_lite.build.grid import Grid, Lattice, pack, read_grid, write_grid
-from foundry_lite.build.quantize import quantize_blocks
+from foundry_lite.conversion.quantize.blocks import quantize_blocks
+from foundry_lite.conversion.quantize.source_grid import Grid, Lattice, pack, read_grid, write_grid
 from foundry_lite.errors import BuildFailed
 
 LAYER = "model.layers.3"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from foundry_lite.server.guards import Guards
+from foundry_lite.server.http.guards import Guards
 
 PAGE = "http://localhost:3000"
 PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,x-stainless-os"}

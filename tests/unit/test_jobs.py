@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from foundry_lite.build.jobs import Job, Jobs, State, Step, ended, log_name, owned
-from foundry_lite.build.journal import Journal, StepReport
-from foundry_lite.build.order import Order
+from foundry_lite.conversion.build_spec import Order
+from foundry_lite.conversion.jobs.job_store import Job, Jobs, State, Step, ended, log_name, owned
+from foundry_lite.conversion.jobs.progress import Journal, StepReport
 from foundry_lite.errors import JobNotFound
 
 ORDER = Order("mine", "somewhere")
@@ -72,7 +72,7 @@ def test_cancelling_tells_the_process(jobs: Jobs) -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        from foundry_lite.devices import process_started
+        from foundry_lite.machine import process_started
 
         job = msgspec.structs.replace(
             jobs.begin(ORDER), state=State.RUNNING, pid=process.pid, process_started=process_started(process.pid)

@@ -9,25 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from foundry_lite.build import keys
-from foundry_lite.build.code_digest import Code, Makers
-from foundry_lite.build.sources.found import Exporter, Found, Kind
-from foundry_lite.build.toolchains import GENAI, OWN, Toolchains
-from foundry_lite.build.workbench import PACKAGE
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import parse_variant
+from foundry_lite.conversion import step_keys
+from foundry_lite.conversion.jobs.code_digest import Code, Makers
+from foundry_lite.conversion.jobs.step_context import PACKAGE
+from foundry_lite.conversion.sources.source_model import Exporter, Found, Kind
+from foundry_lite.conversion.toolchains.toolchains import GENAI, OWN, Toolchains
 from foundry_lite.settings import Settings
 
 DECODER = Found(Kind.FOLDER, Path("x"), (), "LlamaForCausalLM", 1, 100)
 ENCODER = dataclasses.replace(DECODER, kind=Kind.SENTENCES, exporter=Exporter.ENCODER, task=Task.EMBED)
 FOUND = {"decoder": DECODER, "encoder": ENCODER, "adapter": dataclasses.replace(DECODER, kind=Kind.ADAPTER)}
-STEPS: dict[str, Callable[[Found], keys.Key]] = {
-    "merge": lambda found: keys.merge(found, "s", allow_pickle=False),
-    "export": lambda found: keys.export(found, "p"),
-    "source": lambda found: keys.ask(found, "p", None),
-    "quantize": lambda found: keys.quantize(found, "e", parse_variant("cpu-int4-mixed"), is_finished=False),
-    "check": lambda found: keys.check(found, "b", "a", has_source=True),
-    "measure": lambda found: keys.measure(found, "b", "n", Settings(home=Path("h"))),
+STEPS: dict[str, Callable[[Found], step_keys.Key]] = {
+    "merge": lambda found: step_keys.merge(found, "s", allow_pickle=False),
+    "export": lambda found: step_keys.export(found, "p"),
+    "source": lambda found: step_keys.ask(found, "p", None),
+    "quantize": lambda found: step_keys.quantize(found, "e", parse_variant("cpu-int4-mixed"), is_finished=False),
+    "check": lambda found: step_keys.check(found, "b", "a", has_source=True),
+    "measure": lambda found: step_keys.measure(found, "b", "n", Settings(home=Path("h"))),
 }
 
 
@@ -61,11 +61,11 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 
 def test_comments_docstrings_and_code_that_makes_nothing_throw_nothing_away(copy: Copy) -> None:
     assert not copy.changed(
-        ("build/tools/export_decoder.py", "import sys\n", "import sys  # a comment\n\n\n"),
-        ("build/graph.py", '"""', '"""Another docstring. '),
-        ("engine/scheduler.py", "annotations\n", "annotations  # a comment\n\n\n"),
+        ("conversion/torch_scripts/export_decoder.py", "import sys\n", "import sys  # a comment\n\n\n"),
+        ("conversion/quantize/derive.py", '"""', '"""Another docstring. '),
+        ("engine/scheduling/scheduler.py", "annotations\n", "annotations  # a comment\n\n\n"),
         ("server/app.py", "annotations\n", "annotations\n\nimport abc\n"),
-        ("build/cards.py", "annotations\n", "annotations\n\nimport abc\n"),
+        ("conversion/records/write.py", "annotations\n", "annotations\n\nimport abc\n"),
         ("errors.py", "class NameTaken", "class NameGiven(FoundryError): ...\nclass NameTaken"),
     )
 
@@ -73,11 +73,16 @@ def test_comments_docstrings_and_code_that_makes_nothing_throw_nothing_away(copy
 @pytest.mark.parametrize(
     ("file", "old", "new", "steps"),
     [
-        ("build/tools/builder_fixes.py", "annotations\n", "annotations\n\nimport abc\n", {"export"}),
-        ("engine/kv.py", "annotations\n", "annotations\n\nimport abc\n", {"check", "measure"}),
-        ("build/gptq.py", "annotations\n", "annotations\n\nimport abc\n", {"quantize"}),
-        ("build/tools/reference.py", "_KEPT = 64", "_KEPT = 65", {"source"}),
-        ("build/sample.txt", " ", "  ", {"check"}),  # to the source it comes in the enquiry
+        (
+            "conversion/torch_scripts/genai_builder/patches.py",
+            "annotations\n",
+            "annotations\n\nimport abc\n",
+            {"export"},
+        ),
+        ("engine/runners/kv_cache.py", "annotations\n", "annotations\n\nimport abc\n", {"check", "measure"}),
+        ("conversion/quantize/gptq.py", "annotations\n", "annotations\n\nimport abc\n", {"quantize"}),
+        ("conversion/torch_scripts/decoder_reference.py", "_KEPT = 64", "_KEPT = 65", {"source"}),
+        ("conversion/evaluate/sample.txt", " ", "  ", {"check"}),  # to the source it comes in the enquiry
         ("bench/benchmark.py", "annotations\n", "annotations\n\nimport abc\n", {"measure"}),
     ],
 )
@@ -88,16 +93,16 @@ def test_a_change_of_code_throws_away_what_that_code_makes_and_nothing_else(
 
 
 def test_an_adapters_merge_is_thrown_away_by_the_code_of_merging_alone(copy: Copy) -> None:
-    change = ("build/lora_plan.py", "annotations\n", "annotations\n\nimport abc\n")
-    other = ("build/gguf_model.py", "annotations\n", "annotations\n\nimport abc\n")
+    change = ("conversion/checkpoint/merge_plan.py", "annotations\n", "annotations\n\nimport abc\n")
+    other = ("conversion/formats/gguf_mapping.py", "annotations\n", "annotations\n\nimport abc\n")
     assert copy.changed(change, other, found="adapter") == {"merge"}
     assert copy.changed(other, found="adapter") == set()
 
 
 def test_an_encoder_has_steps_of_its_own(copy: Copy) -> None:
-    assert copy.changed(("engine/pooling.py", "annotations\n", "annotations\n\nimport abc\n"), found="encoder") == {
-        "check"
-    }
+    assert copy.changed(
+        ("engine/encoder/pooling.py", "annotations\n", "annotations\n\nimport abc\n"), found="encoder"
+    ) == {"check"}
 
 
 def test_the_libraries_of_a_step_are_in_its_key_with_their_versions() -> None:
@@ -122,7 +127,7 @@ def test_a_toolchain_that_is_not_installed_has_the_versions_of_its_pins() -> Non
 def test_the_processor_is_in_the_keys_of_what_its_kernels_compute() -> None:
     with_it = {step for step, key in STEPS.items() if "kernels" in key(DECODER)[0]}
     assert with_it == {"quantize", "check", "measure"}
-    plain = keys.quantize(DECODER, "e", parse_variant("cpu-int4"), is_finished=False)
+    plain = step_keys.quantize(DECODER, "e", parse_variant("cpu-int4"), is_finished=False)
     assert "kernels" not in plain[0]
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from foundry_lite.build import kquant
-from foundry_lite.build.quantize import quantize_blocks, restore
+from foundry_lite.conversion.quantize import kquant
+from foundry_lite.conversion.quantize.blocks import quantize_blocks, restore
 from tests.unit.test_quantize import multiply
 
 BLOCK = 32

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_lite.engine.kv import KvRows
+from foundry_lite.engine.runners.kv_cache import KvRows
 
 MB = 2**20
 

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 
-from foundry_lite.server.log import LogHandler
+from foundry_lite.server.http.log import LogHandler
 from tests.support import eventually
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundry_lite.catalog.card import Defaults
-from foundry_lite.engine.messages import (
+from foundry_lite.engine.ipc.messages import (
     HEADER,
     AdapterReady,
     Admitted,

@@ -13,9 +13,9 @@ import pytest
 
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import Precision, Provider, recipe_for
-from foundry_lite.engine.template import ChatTemplate
+from foundry_lite.engine.chat_template.template import ChatTemplate
 from foundry_lite.protocol.models import ModelBlock, write_model
-from foundry_lite.server.offers import Offer, all_offers
+from foundry_lite.server.openai.model_entries import Offer, all_offers
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Store
 from tests import tiny_encoder, tiny_model

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from foundry_lite.engine.grammar import Constraint
+from foundry_lite.engine.grammar.compiler import Constraint
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import Chat, GenerationRequest, Tool, ToolChoice, ToolMode
 from tests.unit import newer_dialect_templates

@@ -10,12 +10,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from foundry_lite.build.ready import describe
-from foundry_lite.build.sources import recognise
-from foundry_lite.build.sources.found import Exporter, Kind
-from foundry_lite.build.sources.model_config import read_config, read_shape
-from foundry_lite.build.sources.onnx_decoder import read_decoder, recognises
 from foundry_lite.catalog.recipe import Precision, Recipe
+from foundry_lite.conversion.export.existing_onnx import describe
+from foundry_lite.conversion.formats.hf_config import read_config, read_shape
+from foundry_lite.conversion.sources import detect
+from foundry_lite.conversion.sources.onnx_decoder import read_decoder, recognises
+from foundry_lite.conversion.sources.source_model import Exporter, Kind
 from foundry_lite.errors import NotAModel, SourceRejected, UnsafeSource, UnsupportedArchitecture
 from tests.float_model import write_float_model
 from tests.plain_onnx import write_plain_onnx
@@ -39,7 +39,7 @@ def edit(folder: Path, change: Any) -> None:
 
 
 def test_a_plain_decoder_says_what_it_is(folder: Path) -> None:
-    found = recognise.inspect(folder)
+    found = detect.inspect(folder)
     assert (found.kind, found.exporter) == (Kind.ONNX, Exporter.NONE)
     assert (found.architecture, found.context_length) == ("LlamaForCausalLM", 512)
     assert (found.weight_bits, found.recipe) == (32, Recipe(Precision.FP32))
@@ -49,7 +49,7 @@ def test_a_plain_decoder_says_what_it_is(folder: Path) -> None:
 
 def test_a_graph_can_be_named_itself(floats: Path, tmp_path: Path) -> None:
     folder = write_plain_onnx(floats, tmp_path / "plain", graph_name="onnx/model_special.onnx")
-    found = recognise.inspect(folder / "onnx" / "model_special.onnx")
+    found = detect.inspect(folder / "onnx" / "model_special.onnx")
     assert found.folder == folder
     assert found.files[0].name == "model_special.onnx"
 
@@ -58,12 +58,12 @@ def test_weights_beside_a_graph_are_another_kind(folder: Path, floats: Path) -> 
     assert recognises(folder)
     (folder / "model.safetensors").write_bytes((floats / "model.safetensors").read_bytes())
     assert not recognises(folder)
-    assert recognise.inspect(folder).kind is Kind.FOLDER
+    assert detect.inspect(folder).kind is Kind.FOLDER
 
 
 def test_the_engine_is_told_what_the_graph_takes(folder: Path) -> None:
     config = read_config(folder)
-    found = recognise.inspect(folder)
+    found = detect.inspect(folder)
     made = describe(read_decoder(folder / "model.onnx", read_shape(config)), found, config)
     decoder = made["model"]["decoder"]
     assert (decoder["num_hidden_layers"], decoder["num_key_value_heads"], decoder["head_size"]) == (2, 2, 16)
@@ -84,7 +84,7 @@ def test_several_ends_of_a_turn_are_all_kept(folder: Path) -> None:
         json.dumps({key: value for key, value in read_config(folder).items() if key != "pad_token_id"})
     )
     config = read_config(folder)
-    made = describe(read_decoder(folder / "model.onnx", read_shape(config)), recognise.inspect(folder), config)
+    made = describe(read_decoder(folder / "model.onnx", read_shape(config)), detect.inspect(folder), config)
     assert made["model"]["eos_token_id"] == [2, 1]
     assert made["model"]["pad_token_id"] == 2
 
@@ -128,25 +128,25 @@ def _odd(graph: onnx.GraphProto) -> None:
 def test_another_graph_is_refused_by_what_it_takes(change: Any, says: str, folder: Path) -> None:
     edit(folder, change)
     with pytest.raises(UnsupportedArchitecture, match=says) as caught:
-        recognise.inspect(folder)
+        detect.inspect(folder)
     assert "text-generation-with-past" in caught.value.hint
 
 
 def test_what_else_is_wrong_is_said(folder: Path) -> None:
     (folder / "tokenizer.json").rename(folder / "kept")
     with pytest.raises(NotAModel, match="no tokenizer.json"):
-        recognise.inspect(folder)
+        detect.inspect(folder)
     (folder / "kept").rename(folder / "tokenizer.json")
     (folder / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(SourceRejected, match="no ONNX graph"):
-        recognise.inspect(folder)
+        detect.inspect(folder)
     (folder / "config.json").unlink()
     with pytest.raises(NotAModel, match="no config.json"):
-        recognise.inspect(folder)
+        detect.inspect(folder)
 
 
 def test_a_graph_that_is_a_link_out_of_its_folder_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "model.onnx").rename(tmp_path / "elsewhere.onnx")
     (folder / "model.onnx").symlink_to(tmp_path / "elsewhere.onnx")
     with pytest.raises(UnsafeSource, match="outside of"):
-        recognise.inspect(folder)
+        detect.inspect(folder)

@@ -18,9 +18,9 @@ from foundry_lite import __version__
 from foundry_lite.protocol import openapi
 from foundry_lite.protocol.openapi import Parameter, write_document
 from foundry_lite.server.app import all_endpoints
-from foundry_lite.server.openapi import with_document
-from foundry_lite.server.routing import Endpoint
-from foundry_lite.server.site import Site
+from foundry_lite.server.http.openapi import with_document
+from foundry_lite.server.http.routing import Endpoint
+from foundry_lite.server.state import Site
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Store
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from foundry_lite.build.checkin import fingerprint, memory_needed, require_memory, require_room
-from foundry_lite.build.order import AUTO, Order, Walk, command_of, fitting
-from foundry_lite.build.ordering import order_for
-from foundry_lite.build.sources.found import Exporter, Found, Kind
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import Algorithm, Precision, Recipe, parse_variant
+from foundry_lite.conversion.build_spec import AUTO, Order, Walk, command_of, fitting
+from foundry_lite.conversion.ordering import order_for
+from foundry_lite.conversion.preflight import fingerprint, memory_needed, require_memory, require_room
+from foundry_lite.conversion.sources.source_model import Exporter, Found, Kind
 from foundry_lite.errors import InvalidRequest, MemoryShort, ModelNotFound, StorageFull
 from foundry_lite.store.manifest import FileEntry, Source
 from foundry_lite.store.store import Store

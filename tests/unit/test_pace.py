@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_lite.engine.pace import Pace
+from foundry_lite.engine.scheduling.prefill_policy import Pace
 
 
 def gaps_of(step: float, chunk: float, steps: int = 400) -> list[float]:

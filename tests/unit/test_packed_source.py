@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundry_lite.build.grid import pack, read_grid
-from foundry_lite.build.safetensors import read_arrays, read_header
-from foundry_lite.build.sources import recognise
-from foundry_lite.build.sources.found import Kind
-from foundry_lite.build.unpack import unpack
 from foundry_lite.catalog.recipe import Algorithm, Precision, Recipe
+from foundry_lite.conversion.checkpoint.unpack_gptq_awq import unpack
+from foundry_lite.conversion.formats.safetensors import read_arrays, read_header
+from foundry_lite.conversion.quantize.source_grid import pack, read_grid
+from foundry_lite.conversion.sources import detect
+from foundry_lite.conversion.sources.source_model import Kind
 from foundry_lite.errors import DamagedWeights, NotAModel, SourceRejected, UnsupportedArchitecture
 from tests.float_model import write_float_model
 from tests.packed_model import write_packed
@@ -77,11 +77,11 @@ def test_what_is_packed_is_kept(
     method: str, options: dict[str, Any], recipe: Recipe, floats: Path, tmp_path: Path
 ) -> None:
     write_packed(floats, tmp_path / "packed", method, **options)
-    found = recognise.inspect(tmp_path / "packed")
+    found = detect.inspect(tmp_path / "packed")
     assert found.kind is (Kind.GPTQ if method == "gptq" else Kind.AWQ)
     assert found.recipe == recipe
     assert found.weight_bits == recipe.precision.bits
-    assert found.parameters == recognise.inspect(floats).parameters
+    assert found.parameters == detect.inspect(floats).parameters
     assert found.notes == (
         f"its {found.weight_bits}-bit {method.upper()} weights are kept as they are (blocks of {recipe.block_size})",
     )
@@ -102,7 +102,7 @@ def test_what_is_packed_is_kept(
 
 def test_a_scale_for_a_whole_column_is_a_block_where_the_kernels_have_one_so_long(floats: Path, tmp_path: Path) -> None:
     write_packed(floats, tmp_path / "packed", "gptq", group=-1)
-    assert recognise.inspect(tmp_path / "packed").notes == (
+    assert detect.inspect(tmp_path / "packed").notes == (
         "its 4-bit GPTQ weights are kept as they are (blocks of 64 and 128)",
     )
 
@@ -120,7 +120,7 @@ def test_what_cannot_be_kept_is_quantized_again_and_said_so(
     options: dict[str, Any], why: str, floats: Path, tmp_path: Path
 ) -> None:
     write_packed(floats, tmp_path / "packed", "gptq", **options)
-    found = recognise.inspect(tmp_path / "packed")
+    found = detect.inspect(tmp_path / "packed")
     assert found.recipe is None
     assert found.notes[0].endswith(f"made floats and quantized again, 14 of 14 matrices: {why}")
     (tmp_path / "out").mkdir()
@@ -143,7 +143,7 @@ def test_another_packing_is_refused_by_name(
     write_packed(floats, tmp_path / "packed", method)
     settings(tmp_path / "packed", **changes)
     with pytest.raises(UnsupportedArchitecture, match=says) as caught:
-        recognise.inspect(tmp_path / "packed")
+        detect.inspect(tmp_path / "packed")
     assert "Supported: GPTQ" in caught.value.hint
 
 
@@ -152,7 +152,7 @@ def test_a_group_size_that_is_none_is_refused(group: Any, floats: Path, tmp_path
     write_packed(floats, tmp_path / "packed", "gptq")
     settings(tmp_path / "packed", group_size=group)
     with pytest.raises(NotAModel, match="'group_size' is"):
-        recognise.inspect(tmp_path / "packed")
+        detect.inspect(tmp_path / "packed")
 
 
 def damage(folder: Path, change: Any) -> None:
@@ -186,14 +186,14 @@ def test_parts_that_do_not_fit_are_named(change: Any, says: str, floats: Path, t
     write_packed(floats, tmp_path / "packed", "gptq")
     damage(tmp_path / "packed", change)
     with pytest.raises(DamagedWeights, match=says):
-        recognise.inspect(tmp_path / "packed")
+        detect.inspect(tmp_path / "packed")
 
 
 def test_a_folder_that_only_says_that_it_is_packed_is_refused(floats: Path, tmp_path: Path) -> None:
     write_packed(floats, tmp_path / "packed", "gptq")
     (tmp_path / "packed" / "model.safetensors").write_bytes((floats / "model.safetensors").read_bytes())
     with pytest.raises(DamagedWeights, match="has no packed matrix"):
-        recognise.inspect(tmp_path / "packed")
+        detect.inspect(tmp_path / "packed")
 
 
 def test_packed_shapes_are_compared_with_the_configuration(floats: Path, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_packed_shapes_are_compared_with_the_configuration(floats: Path, tmp_pat
     config = json.loads((tmp_path / "packed" / "config.json").read_bytes())
     (tmp_path / "packed" / "config.json").write_text(json.dumps({**config, "intermediate_size": 192}))
     with pytest.raises(DamagedWeights, match=r"config.json says \[64, 192\]"):
-        recognise.inspect(tmp_path / "packed")
+        detect.inspect(tmp_path / "packed")
 
 
 def test_scales_that_are_not_finite_are_refused(floats: Path, tmp_path: Path) -> None:
@@ -212,11 +212,11 @@ def test_scales_that_are_not_finite_are_refused(floats: Path, tmp_path: Path) ->
     raw[scales.start : scales.start + 2] = b"\xff\x7f"
     path.write_bytes(raw)
     with pytest.raises(DamagedWeights, match="scales holds numbers that are not finite"):
-        recognise.inspect(tmp_path / "packed")
+        detect.inspect(tmp_path / "packed")
 
 
 def test_another_method_is_not_taken_for_one_of_these(floats: Path, tmp_path: Path) -> None:
     write_packed(floats, tmp_path / "packed", "gptq")
     settings(tmp_path / "packed", quant_method="compressed-tensors")
     with pytest.raises(SourceRejected, match="quantized already"):
-        recognise.inspect(tmp_path / "packed")
+        detect.inspect(tmp_path / "packed")

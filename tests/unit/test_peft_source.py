@@ -10,11 +10,11 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 
-from foundry_lite.build import safetensors
-from foundry_lite.build.merge import merge
-from foundry_lite.build.sources.found import Found, Kind, Options
-from foundry_lite.build.sources.peft_adapter import shards_of
-from foundry_lite.build.sources.recognise import inspect
+from foundry_lite.conversion.checkpoint.merge_lora import merge
+from foundry_lite.conversion.formats import safetensors
+from foundry_lite.conversion.sources.detect import inspect
+from foundry_lite.conversion.sources.peft_adapter import shards_of
+from foundry_lite.conversion.sources.source_model import Found, Kind, Options
 from foundry_lite.errors import (
     DamagedWeights,
     NotAModel,

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from foundry_lite.catalog.card import Defaults
-from foundry_lite.engine.messages import Load
-from foundry_lite.engine.preparing import Limits, Preparer
-from foundry_lite.engine.sampler import Choice
-from foundry_lite.engine.text import TextModel
-from foundry_lite.engine.turn import Turn
+from foundry_lite.engine.ipc.messages import Load
+from foundry_lite.engine.sampling.sampler import Choice
+from foundry_lite.engine.text.tokenizer import TextModel
+from foundry_lite.engine.worker.input_processor import Limits, Preparer
+from foundry_lite.engine.worker.sequence import Turn
 from foundry_lite.generation import (
     Chat,
     Delta,

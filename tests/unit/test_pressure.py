@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from foundry_lite import devices
+from foundry_lite import machine
 from foundry_lite.bench.pressure import PressureMeter, pressure_between
 from foundry_lite.catalog.report import Pressure
-from foundry_lite.devices import CpuTimes
+from foundry_lite.machine import CpuTimes
 
 
 def test_the_work_of_another_process_is_pressure() -> None:
@@ -24,7 +24,7 @@ def test_the_work_of_another_process_is_pressure() -> None:
             found = meter.read()
         finally:
             burner.kill()
-    assert found.others > 0.4 / devices.usable_cores()  # a whole core, or its share of one where others work as well
+    assert found.others > 0.4 / machine.usable_cores()  # a whole core, or its share of one where others work as well
     assert found.is_disturbing == (found.taken > 0.1)
 
 
@@ -63,4 +63,4 @@ def test_where_linux_tells_nothing_nothing_is_said() -> None:
 def test_cores_whose_numbers_do_not_fit_the_list_are_not_looked_for_in_it(
     listed: int, allowed: set[int], counted: list[int]
 ) -> None:
-    assert devices.cores_counted(listed, allowed) == counted
+    assert machine.cores_counted(listed, allowed) == counted

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_lite.engine.prompt_scores import PromptScores, chunk_size
-from foundry_lite.engine.text import TextModel
+from foundry_lite.engine.text.tokenizer import TextModel
+from foundry_lite.engine.worker.prompt_logprobs import PromptScores, chunk_size
 from tests.unit.byte_tokenizer import write_text_model
 
 VOCABULARY = 266

@@ -10,12 +10,12 @@ import onnx
 import pytest
 
 from foundry_lite.catalog.recipe import Provider
-from foundry_lite.engine import agreement, graph_file, model_folder, providers
-from foundry_lite.engine.genai_runner import GenaiRunner
-from foundry_lite.engine.ort_runner import OrtRunner
-from foundry_lite.engine.plain_graph import without_defaults
-from foundry_lite.engine.providers import NAMES, PROBE, Device, Finding
-from foundry_lite.engine.runners import open_runner
+from foundry_lite.engine.runners import model_folder, onnx_header, provider_parity, providers
+from foundry_lite.engine.runners.fold_defaults import without_defaults
+from foundry_lite.engine.runners.genai import GenaiRunner
+from foundry_lite.engine.runners.ort import OrtRunner
+from foundry_lite.engine.runners.providers import NAMES, PROBE, Device, Finding
+from foundry_lite.engine.runners.select import open_runner
 from foundry_lite.errors import LoadFailed
 from foundry_lite.settings import PROVIDERS
 from tests import probe_model, tiny_model
@@ -115,10 +115,10 @@ def test_the_providers_of_a_configuration_are_read(tmp_path: Path) -> None:
 
 def test_both_runners_of_one_model_agree(tmp_path: Path) -> None:
     folder = tiny_model.install(tmp_path, "alphabet")
-    ours = agreement.sample(OrtRunner(folder, threads=1, slots=1, context_length=64))
-    theirs = agreement.sample(GenaiRunner(folder, threads=1, slots=1, context_length=64))
+    ours = provider_parity.sample(OrtRunner(folder, threads=1, slots=1, context_length=64))
+    theirs = provider_parity.sample(GenaiRunner(folder, threads=1, slots=1, context_length=64))
     assert ours.shape == theirs.shape == (9, 259)
-    agreement.require("openvino", theirs, ours)
+    provider_parity.require("openvino", theirs, ours)
 
 
 @pytest.mark.parametrize("wrong", ["nan", "other", "one place"])
@@ -126,7 +126,7 @@ def test_a_provider_that_computes_something_else_is_refused(wrong: str) -> None:
     random = np.random.default_rng(0)
     reference = random.standard_normal((9, 100)).astype(np.float32)
     found = reference + random.normal(0, 0.02, reference.shape).astype(np.float32)
-    agreement.require("openvino", found, reference)
+    provider_parity.require("openvino", found, reference)
     if wrong == "nan":
         found[4, 7] = np.nan
     elif wrong == "other":
@@ -134,7 +134,7 @@ def test_a_provider_that_computes_something_else_is_refused(wrong: str) -> None:
     else:
         found[8] = found[0]
     with pytest.raises(LoadFailed, match="openvino computes something else than the CPU"):
-        agreement.require("openvino", found, reference)
+        provider_parity.require("openvino", found, reference)
 
 
 def test_a_graph_without_its_defaults_is_the_same_graph_with_constants(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_graph_without_its_defaults_is_the_same_graph_with_constants(tmp_path:
     model = onnx.load(path)
     model.graph.input.insert(1, onnx.helper.make_tensor_value_info("axis_1", onnx.TensorProto.INT64, [1]))
     onnx.save(model, path)
-    optional = graph_file.read(path).optional
+    optional = onnx_header.read(path).optional
     assert optional == {"axis_1"}
     assert onnx.load_from_string(without_defaults(path, optional)) == expected
     assert onnx.load_from_string(without_defaults(path, frozenset())) == model

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from foundry_lite.build import losses
-from foundry_lite.build.answering import Said, read_answer
-from foundry_lite.build.quality import check_fidelity, is_tolerable, sample
-from foundry_lite.build.reference_file import Passage, Record, Rendered
-from foundry_lite.build.templates_check import CONVERSATIONS, check_templates, check_tokenizer
 from foundry_lite.catalog.recipe import Precision, recipe_for
 from foundry_lite.catalog.report import Quality, TextLoss
-from foundry_lite.engine.divergence import divergences
-from foundry_lite.engine.ort_runner import OrtRunner
-from foundry_lite.engine.text import TextModel
+from foundry_lite.conversion.evaluate import text_loss
+from foundry_lite.conversion.evaluate.generate import Said, read_answer
+from foundry_lite.conversion.evaluate.quality import check_fidelity, is_tolerable, sample
+from foundry_lite.conversion.evaluate.reference import Passage, Record, Rendered
+from foundry_lite.conversion.evaluate.template_parity import CONVERSATIONS, check_templates, check_tokenizer
+from foundry_lite.engine.runners.divergence import divergences
+from foundry_lite.engine.runners.ort import OrtRunner
+from foundry_lite.engine.text.tokenizer import TextModel
 from foundry_lite.errors import CheckFailed
 from foundry_lite.generation import CallPiece, Chat, Message, Role, Tool
 from tests import tiny_model
@@ -143,7 +143,7 @@ def test_a_built_model_is_scored_where_it_predicts(tmp_path: Path, prefills: boo
     """The alphabet model goes from any letter to the next; its source, so it is claimed, does so only up to ``f``."""
     runner = OrtRunner(tiny_model.install(tmp_path, "mine"), threads=1, slots=5, context_length=64)
     texts = [passage("abcdefghij", "bcdefbbbb"), passage("abd", "bc"), passage("abcdef", "bcdef", first=3)]
-    scores = losses.score(runner, texts, prefills=prefills, rows=rows)
+    scores = text_loss.score(runner, texts, prefills=prefills, rows=rows)
     assert scores.hits.tolist() == [True] * 5 + [False] * 4 + [True, True] + [True, True]
     assert (scores.divergences < 0.05).tolist() == scores.hits.tolist()
     assert (scores.losses > 5).tolist() == [False] * 9 + [False, True] + [False] * 2
@@ -157,7 +157,7 @@ def test_a_built_model_is_scored_where_it_predicts(tmp_path: Path, prefills: boo
 
 def test_half_of_each_text_can_be_a_prompt(tmp_path: Path) -> None:
     runner = OrtRunner(tiny_model.install(tmp_path, "mine"), threads=1, slots=2, context_length=64)
-    scores = losses.score(runner, [passage("abcdefghij", "bcdefbbbb")], skips_half=True)
+    scores = text_loss.score(runner, [passage("abcdefghij", "bcdefbbbb")], skips_half=True)
     assert scores.hits.tolist() == [True] + [False] * 4
 
 
@@ -165,14 +165,14 @@ def test_without_a_source_only_the_perplexity_is_known(tmp_path: Path) -> None:
     runner = OrtRunner(tiny_model.install(tmp_path, "mine"), threads=1, slots=2, context_length=64)
     nothing = np.zeros((0, 0), np.float32)
     bare = Passage(passage("abcd", "bcd").tokens, 0, nothing.astype(np.int64), nothing, nothing.ravel())
-    loss = losses.score(runner, [bare]).summary(has_source=False)
+    loss = text_loss.score(runner, [bare]).summary(has_source=False)
     assert (loss.positions, loss.kl_mean, loss.top1, loss.source_perplexity) == (3, None, None, None)
     assert 1 < loss.perplexity < 1.1
 
 
 def test_logits_that_are_no_numbers_are_refused() -> None:
     nothing = np.zeros(2)
-    scores = losses.Scores(np.array([True, True]), nothing, np.array([0.0, np.nan]), nothing)
+    scores = text_loss.Scores(np.array([True, True]), nothing, np.array([0.0, np.nan]), nothing)
     with pytest.raises(CheckFailed, match="no numbers at 1 of 2 positions"):
         scores.summary(has_source=True)
 

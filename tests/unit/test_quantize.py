@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from foundry_lite.build.quantize import Blocks, pack_blocks, quantize_blocks, restore
+from foundry_lite.conversion.quantize.blocks import Blocks, pack_blocks, quantize_blocks, restore
 
 
 def multiply(given: NDArray[np.float32], blocks: Blocks, bits: int, block: int, inputs: int) -> NDArray[np.float32]:

@@ -6,7 +6,6 @@ import itertools
 
 import pytest
 
-from foundry_lite.build.order import AUTO
 from foundry_lite.catalog.recipe import (
     BLOCK_SIZES,
     Algorithm,
@@ -19,6 +18,7 @@ from foundry_lite.catalog.recipe import (
     recipe_for,
 )
 from foundry_lite.catalog.reference import ModelRef, parse_reference
+from foundry_lite.conversion.build_spec import AUTO
 from foundry_lite.errors import BadReference
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from foundry_lite.build.sources.recognise import inspect
-from foundry_lite.build.sources.remote_code import FILES, check_code
+from foundry_lite.conversion.sources.detect import inspect
+from foundry_lite.conversion.sources.remote_code import FILES, check_code
 from foundry_lite.errors import RemoteCode
 from tests.unit import source_folder
 from tests.unit.source_folder import CONFIG, change_config, write_adapter, write_json
@@ -75,14 +75,14 @@ def test_every_family_that_is_converted_is_known_as_built_in(tmp_path: Path) -> 
     """The model type of each, as transformers has it: an entry in its configuration is a leftover."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_MAPPING_NAMES
 
-    from foundry_lite.build import families
-    from foundry_lite.build.sources import encoder
+    from foundry_lite.conversion import architectures
+    from foundry_lite.conversion.sources import sentence_transformers
 
     causal = {name: kind for kind, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items() if isinstance(name, str)}
     causal |= {"GPT2LMHeadModel": "gpt2", "LlamaForCausalLM": "llama"}
     plain = {name: kind for kind, name in MODEL_MAPPING_NAMES.items() if isinstance(name, str)}
-    encoders = [f"{stem}Model" for stem in (*encoder.FAMILIES, *encoder.DECODERS)]
-    known = [(name, causal[name]) for name in families.supported()] + [(name, plain[name]) for name in encoders]
+    encoders = [f"{stem}Model" for stem in (*sentence_transformers.FAMILIES, *sentence_transformers.DECODERS)]
+    known = [(name, causal[name]) for name in architectures.supported()] + [(name, plain[name]) for name in encoders]
     for name, kind in known:
         config = {"architectures": [name], "model_type": kind, "auto_map": LOCAL}
         write_json(tmp_path, "config.json", config)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from foundry_lite import devices
-from foundry_lite import residency as residency_module
+from foundry_lite import machine
 from foundry_lite.catalog.reference import ModelRef, parse_reference
-from foundry_lite.residency import Residency
+from foundry_lite.residency import manager as residency_module
+from foundry_lite.residency.manager import Residency
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Artifact, Store
 
@@ -89,4 +89,4 @@ async def test_models_are_looked_after_again_once_the_store_can_be_read_again(ho
     assert not engine.died.is_set()  # it is on its way out, and the sweep that ends it is cancelled
     await residency.close()
     assert engine.died.is_set()
-    assert not devices.process_exists(engine.pid)  # not even as one that nobody waited for
+    assert not machine.process_exists(engine.pid)  # not even as one that nobody waited for

@@ -12,12 +12,12 @@ import pytest
 
 from foundry_lite.errors import InvalidRequest, ResponseNotFound, StorageFull
 from foundry_lite.generation import Delta, Finish
-from foundry_lite.protocol.response_answer import ResponseWriter
-from foundry_lite.protocol.response_body import Circumstances
-from foundry_lite.protocol.response_items import listed
-from foundry_lite.protocol.responses import decode_response
-from foundry_lite.server.background import Background, Run
-from foundry_lite.server.response_store import Record, ResponseStore
+from foundry_lite.protocol.responses.bodies import Circumstances
+from foundry_lite.protocol.responses.items import listed
+from foundry_lite.protocol.responses.request import decode_response
+from foundry_lite.protocol.responses.writer import ResponseWriter
+from foundry_lite.server.openai.background_responses import Background, Run
+from foundry_lite.server.openai.response_store import Record, ResponseStore
 from tests.support import served
 
 CALL = decode_response(b'{"model": "mine", "input": "hi", "background": true, "stream": true}')

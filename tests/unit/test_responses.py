@@ -28,9 +28,8 @@ from foundry_lite.generation import (
     Usage,
 )
 from foundry_lite.protocol.errors import reply_for
-from foundry_lite.protocol.response_answer import ResponseWriter
-from foundry_lite.protocol.response_body import Circumstances, ResponseErrorBody
-from foundry_lite.protocol.response_items import (
+from foundry_lite.protocol.responses.bodies import Circumstances, ResponseErrorBody
+from foundry_lite.protocol.responses.items import (
     FunctionCall,
     InputMessage,
     OutputMessage,
@@ -41,8 +40,8 @@ from foundry_lite.protocol.response_items import (
     read_items,
     response_of,
 )
-from foundry_lite.protocol.response_queries import ItemsQuery, RetrieveQuery, page, read_query
-from foundry_lite.protocol.responses import (
+from foundry_lite.protocol.responses.queries import ItemsQuery, RetrieveQuery, page, read_query
+from foundry_lite.protocol.responses.request import (
     UNSUPPORTED,
     ResponseBody,
     ResponseCall,
@@ -50,6 +49,7 @@ from foundry_lite.protocol.responses import (
     renamed,
     without_oldest,
 )
+from foundry_lite.protocol.responses.writer import ResponseWriter
 from tests.support import served
 
 EVENTS: Any = TypeAdapter(ResponseStreamEvent)

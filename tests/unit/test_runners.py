@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from foundry_lite.engine import graph_file, model_folder
-from foundry_lite.engine.ort_runner import OrtRunner
-from foundry_lite.engine.runners import open_runner, runner_name
+from foundry_lite.engine.runners import model_folder, onnx_header
+from foundry_lite.engine.runners.ort import OrtRunner
+from foundry_lite.engine.runners.select import open_runner, runner_name
 from foundry_lite.errors import LoadFailed
 from tests import tiny_model
 
@@ -125,20 +125,20 @@ def test_a_graph_cut_off_anywhere_is_refused(folder: Path) -> None:
     for length in range(1, len(whole) - 100, len(whole) // 50):
         cut.write_bytes(whole[:length])
         with pytest.raises(LoadFailed, match="no ONNX graph"):
-            graph_file.read(cut)
+            onnx_header.read(cut)
 
 
 def test_the_graph_is_read_as_the_onnx_package_reads_it(folder: Path) -> None:
     model = onnx.load(folder / "model.onnx")
     model.graph.input.append(helper.make_tensor_value_info("axis_1", TensorProto.INT64, [1]))
     onnx.save(model, folder / "model.onnx")
-    ours, theirs = graph_file.read(folder / "model.onnx"), model.graph
+    ours, theirs = onnx_header.read(folder / "model.onnx"), model.graph
     for values, infos in ((ours.inputs, theirs.input), (ours.outputs, theirs.output)):
         assert list(values) == [one.name for one in infos]
         for info in infos:
             tensor = info.type.tensor_type
             shape = tuple(size.dim_param or size.dim_value for size in tensor.shape.dim)
-            assert values[info.name] == graph_file.Value(tensor.elem_type, shape)
+            assert values[info.name] == onnx_header.Value(tensor.elem_type, shape)
     assert [(one.inputs, one.outputs) for one in ours.nodes] == [
         (tuple(one.input), tuple(one.output)) for one in theirs.node
     ]

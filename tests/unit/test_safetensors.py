@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foundry_lite.build.safetensors import count_parameters, read_arrays
+from foundry_lite.conversion.formats.safetensors import count_parameters, read_arrays
 from foundry_lite.errors import DamagedWeights
 from tests.unit.safetensors_file import write_raw, write_tensors
 

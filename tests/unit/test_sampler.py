@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from foundry_lite.engine.sampler import Choice, Chooser, choose
+from foundry_lite.engine.sampling.sampler import Choice, Chooser, choose
 from foundry_lite.generation import Sampling
 
 LOGITS = st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=20)

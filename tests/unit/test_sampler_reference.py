@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from foundry_lite.engine.sampler import Chooser, choose
-from foundry_lite.engine.shortlist import Filters, Scratch, pick, pick_sorted
+from foundry_lite.engine.sampling.sampler import Chooser, choose
+from foundry_lite.engine.sampling.top_k_top_p import Filters, Scratch, pick, pick_sorted
 from foundry_lite.generation import Sampling
 
 LARGE = 151_936

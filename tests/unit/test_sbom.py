@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from foundry_lite.build.sbom import format_sbom, spdx_of
 from foundry_lite.catalog.card import Ancestor, Card, Evidence, Origin
 from foundry_lite.catalog.recipe import Precision, recipe_for
+from foundry_lite.conversion.records.sbom import format_sbom, spdx_of
 from foundry_lite.store.manifest import FileEntry, Manifest, Source
 
 BASE = Source("huggingface-folder", "base", "LlamaForCausalLM", 10, (FileEntry("model.safetensors", 40, "a" * 64),))

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundry_lite.engine.answer import Answer
-from foundry_lite.engine.prompt_scores import PromptScores
-from foundry_lite.engine.runner import Logits
-from foundry_lite.engine.sampler import Chooser
-from foundry_lite.engine.scheduler import STEADY_CHUNK, Scheduler
-from foundry_lite.engine.speculation import PromptLookup
-from foundry_lite.engine.text import Detokenizer, TextModel
-from foundry_lite.engine.tools import ToolCallParser
-from foundry_lite.engine.turn import Turn
+from foundry_lite.engine.runners.base import Logits
+from foundry_lite.engine.sampling.sampler import Chooser
+from foundry_lite.engine.scheduling.prompt_lookup import PromptLookup
+from foundry_lite.engine.scheduling.scheduler import STEADY_CHUNK, Scheduler
+from foundry_lite.engine.text.tokenizer import Detokenizer, TextModel
+from foundry_lite.engine.tool_calls.parser import ToolCallParser
+from foundry_lite.engine.worker.output_processor import Answer
+from foundry_lite.engine.worker.prompt_logprobs import PromptScores
+from foundry_lite.engine.worker.sequence import Turn
 from foundry_lite.generation import Delta, Finish, Sampling, Usage, join_calls
 from tests.unit.byte_tokenizer import END, byte_tokenizer, write_text_model
 

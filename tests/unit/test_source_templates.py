@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from foundry_lite.build.adapters import notes_on
-from foundry_lite.build.gguf_header import read_gguf
-from foundry_lite.build.gguf_model import templates_of
-from foundry_lite.build.sources import templates
-from foundry_lite.build.sources.recognise import inspect
-from foundry_lite.build.templates_check import CONVERSATIONS
 from foundry_lite.catalog.reference import parse_reference
-from foundry_lite.engine.template_file import read_templates
-from foundry_lite.engine.text import TextModel
+from foundry_lite.conversion.evaluate.template_parity import CONVERSATIONS
+from foundry_lite.conversion.formats.gguf import read_gguf
+from foundry_lite.conversion.formats.gguf_mapping import templates_of
+from foundry_lite.conversion.lora.import_adapter import notes_on
+from foundry_lite.conversion.sources import chat_templates
+from foundry_lite.conversion.sources.detect import inspect
+from foundry_lite.engine.chat_template.template_file import read_templates
+from foundry_lite.engine.text.tokenizer import TextModel
 from foundry_lite.errors import NotAModel
-from foundry_lite.server.offers import offer_of
+from foundry_lite.server.openai.model_entries import offer_of
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Store
 from tests import source_model, tiny_model
@@ -78,7 +78,7 @@ def test_every_form_is_read_and_comes_to_the_exporter_and_the_engine(form: str, 
     assert not found.needs_template
     assert any("'tool_use' is used where a request has tools" in note for note in found.notes) == (expected == ALL)
     assert any("'rag' are not used" in note for note in found.notes) == (expected == ALL)
-    assert templates.read_templates(folder) == read_templates(prepared(found, tmp_path)) == expected
+    assert chat_templates.read_templates(folder) == read_templates(prepared(found, tmp_path)) == expected
     names = {path.relative_to(folder).as_posix() for path in found.files}
     assert ("additional_chat_templates/tool_use.jinja" in names) == ("files" in form.split())
 
@@ -157,9 +157,9 @@ def test_templates_are_written_over_links_and_never_through_them(folder: Path, t
     (target / "additional_chat_templates").mkdir(parents=True)
     for name in ("chat_template.jinja", "additional_chat_templates/rag.jinja"):
         (target / name).hardlink_to(folder / name)
-    templates.write_templates(target, {"default": TEMPLATE})
+    chat_templates.write_templates(target, {"default": TEMPLATE})
     assert read_templates(target) == {"default": TEMPLATE}
-    assert templates.read_templates(folder) == ALL
+    assert chat_templates.read_templates(folder) == ALL
 
 
 def test_an_adapters_own_templates_replace_all_of_its_base(folder: Path, tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundry_lite.build import families, safetensors
-from foundry_lite.build.sources.found import Found, Kind
-from foundry_lite.build.sources.recognise import inspect
 from foundry_lite.catalog.card import Defaults
+from foundry_lite.conversion import architectures as families
+from foundry_lite.conversion.formats import safetensors
+from foundry_lite.conversion.sources.detect import inspect
+from foundry_lite.conversion.sources.source_model import Found, Kind
 from foundry_lite.errors import DamagedWeights, NotAModel, PickledWeights, RemoteCode, UnsupportedArchitecture
 from tests.unit import source_folder
 from tests.unit.source_folder import change_config, write_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_lite.engine.speculation import PromptLookup
+from foundry_lite.engine.scheduling.prompt_lookup import PromptLookup
 
 
 def test_what_followed_the_same_three_tokens_is_guessed() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from foundry_lite.build.steps import Result, Steps
-from foundry_lite.build.toolchains import Toolchains
-from foundry_lite.build.workbench import Workbench
+from foundry_lite.conversion.jobs.step_cache import Result, Steps
+from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.toolchains.toolchains import Toolchains
 
 
 class Kitchen:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from foundry_lite.engine.stopping import StopMatcher
+from foundry_lite.engine.text.stop_strings import StopMatcher
 
 TEXTS = st.text("ab\n", max_size=24)
 STOPS = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3).map(tuple)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from foundry_lite.engine.template import ChatTemplate
+from foundry_lite.engine.chat_template.template import ChatTemplate
 from foundry_lite.errors import InvalidRequest, LoadFailed
 from foundry_lite.generation import Chat, Message, Role, Tool, ToolCall
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from foundry_lite.engine.dialects.families import HERMES, LLAMA, MISTRAL_NAMED, PHI, Writing
-from foundry_lite.engine.dialects.newer_families import GLM, HUNYUAN, LFM2, MINICPM, OLMO, QWEN_XML
-from foundry_lite.engine.dialects.writing import write_calls
-from foundry_lite.engine.template import ChatTemplate
+from foundry_lite.engine.chat_template.template import ChatTemplate
+from foundry_lite.engine.tool_calls.formats import HERMES, LLAMA, MISTRAL_NAMED, PHI, Writing
+from foundry_lite.engine.tool_calls.newer_formats import GLM, HUNYUAN, LFM2, MINICPM, OLMO, QWEN_XML
+from foundry_lite.engine.tool_calls.render_calls import write_calls
 from foundry_lite.generation import Chat, Message, Role, Tool, ToolCall
 from tests.unit.newer_dialect_templates import DEEPSEEK, GPT_OSS, text_model
 

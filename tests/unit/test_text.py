@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
-from foundry_lite.engine.text import Detokenizer, TextModel
+from foundry_lite.engine.text.tokenizer import Detokenizer, TextModel
 from foundry_lite.errors import InvalidRequest, LoadFailed
 from foundry_lite.generation import Chat, Message, Role, Tool, ToolCall
 from tests.unit.byte_tokenizer import (

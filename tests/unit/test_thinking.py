@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundry_lite.engine.answer import begin_answer
-from foundry_lite.engine.dialects.thinking import KNOWN, Stage, Tags, ThoughtSplitter, recognise_tags, stage_of
-from foundry_lite.engine.text import TextModel
+from foundry_lite.engine.reasoning import KNOWN, Stage, Tags, ThoughtSplitter, recognise_tags, stage_of
+from foundry_lite.engine.text.tokenizer import TextModel
+from foundry_lite.engine.worker.output_processor import begin_answer
 from foundry_lite.generation import Chat, GenerationRequest, Message, Role, Sampling, Text, Tool, join_calls
 from tests.unit.dialect_templates import ALWAYS_THINKING, GEMMA4, QWEN, QWEN_THINKING, SMOLLM, TOKENS, text_model
 

@@ -7,7 +7,7 @@ import json
 import msgspec
 
 from foundry_lite.generation import Delta, Finish, Timings, Usage
-from foundry_lite.protocol.timings import server_timing, total_timings, write_timings
+from foundry_lite.protocol.common.timings import server_timing, total_timings, write_timings
 
 
 def end(timings: Timings | None, usage: Usage | None = None) -> Delta:

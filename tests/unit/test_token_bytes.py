@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from foundry_lite.engine.text import TextModel
+from foundry_lite.engine.text.tokenizer import TextModel
 from tests.unit.byte_tokenizer import END, OPEN_CALL, write_text_model
 
 WORDS = ["<unk>", "<s>", "\u2581", "\u2581hi", "hi", "h", "i", "\u00e9", "<0x", "a\u2581b"]

@@ -10,13 +10,16 @@ from pathlib import Path
 import grimp
 import pytest
 
-from foundry_lite.build.environments import MARKER, Definition, Told, _Watcher, interpreter
-from foundry_lite.build.toolchains import DEFINITIONS, GENAI, OPTIMUM, OWN, State, Toolchains
+from foundry_lite.conversion.toolchains.environment import MARKER, Definition, Told, _Watcher, interpreter
+from foundry_lite.conversion.toolchains.toolchains import DEFINITIONS, GENAI, OPTIMUM, OWN, State, Toolchains
 from foundry_lite.errors import ToolchainMissing
 from tests.support import ROOT
 
 # What a distribution is imported as, where that is not its name.
-_OURS = {"foundry_lite.build.tools.run_encoder", "foundry_lite.build.scoring"}  # run in our own environment
+_OURS = {
+    "foundry_lite.conversion.evaluate.run_encoder",
+    "foundry_lite.conversion.evaluate.score_variant",
+}  # run in our own environment
 _IMPORTED_AS = {"ml-dtypes": "ml_dtypes", "onnx-ir": "onnx_ir", "onnxruntime-genai": "onnxruntime_genai"}
 
 
@@ -108,7 +111,7 @@ def test_every_pin_is_an_exact_version(definition: Definition) -> None:
     assert "torch==2.13.0" in lines
 
 
-_RUN = re.compile(r'"(foundry_lite\.build\.[a-z_.]+)"')
+_RUN = re.compile(r'"(foundry_lite\.conversion\.[a-z0-9_.]+)"')
 
 
 def test_what_is_run_in_a_toolchain_imports_nothing_that_it_lacks() -> None:
@@ -118,7 +121,10 @@ def test_what_is_run_in_a_toolchain_imports_nothing_that_it_lacks() -> None:
     graph = grimp.build_graph("foundry_lite", include_external_packages=True)
     run = {name for path in (ROOT / "foundry_lite").rglob("*.py") for name in _RUN.findall(path.read_text())}
     modules = {one for one in run if one in graph.modules} - _OURS
-    assert {"foundry_lite.build.tools.export_encoder", "foundry_lite.build.graph"} <= modules
+    assert {
+        "foundry_lite.conversion.torch_scripts.export_encoder",
+        "foundry_lite.conversion.quantize.derive",
+    } <= modules
     for module in modules:
         allowed = genai & optimum if module.endswith("export_encoder") else genai
         for used in {module, *graph.find_upstream_modules(module)}:

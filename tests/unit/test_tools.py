@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_lite.engine.tools import Parsed, ToolCallParser
+from foundry_lite.engine.tool_calls.parser import Parsed, ToolCallParser
 from foundry_lite.generation import CallPiece, join_calls
 
 CALL = '<tool_call>{"name": "get_time", "arguments": {"city": "Köln"}}</tool_call>'

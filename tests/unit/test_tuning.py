@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_lite.build.order import AUTO
 from foundry_lite.catalog.recipe import Provider, contradiction
 from foundry_lite.catalog.report import Measured, Quality, TaskScore, TextLoss
+from foundry_lite.conversion.build_spec import AUTO
 from foundry_lite.store.choices import Constraints, Trial
 from foundry_lite.tuning.candidates import thread_counts
 from foundry_lite.tuning.choosing import decide, dominates, kept_share, misses, noise

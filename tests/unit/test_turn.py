@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from foundry_lite.engine.answer import Answer
-from foundry_lite.engine.text import Detokenizer
-from foundry_lite.engine.tools import Parsed, ToolCallParser
+from foundry_lite.engine.text.tokenizer import Detokenizer
+from foundry_lite.engine.tool_calls.parser import Parsed, ToolCallParser
+from foundry_lite.engine.worker.output_processor import Answer
 from foundry_lite.generation import join_calls
 from tests.unit.byte_tokenizer import byte_tokenizer
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from foundry_lite.engine.template import ChatTemplate
+from foundry_lite.engine.chat_template.template import ChatTemplate
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import Chat, Message, Role
 from tests.unit.dialect_templates import ALWAYS_THINKING, GEMMA4, LLAMA, QWEN, QWEN_THINKING, SMOLLM

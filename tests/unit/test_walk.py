@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from foundry_lite.build.order import Order, Walk
-from foundry_lite.build.steps import Result
-from foundry_lite.build.trial import Trial, summary
-from foundry_lite.build.walk import explain, walk
 from foundry_lite.catalog.recipe import Precision, Recipe, recipe_for
 from foundry_lite.catalog.report import Quality, TaskScore, TextLoss, Verdict
+from foundry_lite.conversion.build_spec import Order, Walk
+from foundry_lite.conversion.candidate import Trial, summary
+from foundry_lite.conversion.jobs.step_cache import Result
+from foundry_lite.conversion.select import explain, walk
 from foundry_lite.errors import BuildFailed, CheckFailed, GateFailed, StorageFull
 
 SMALL, MIDDLE, LARGE = recipe_for(Precision.INT4, 128), recipe_for(Precision.INT4), recipe_for(Precision.INT8)

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundry_lite.build import safetensors
-from foundry_lite.build.consolidate import consolidate
-from foundry_lite.build.merge import merge
-from foundry_lite.build.prepare import prepare
-from foundry_lite.build.sources.found import Found
-from foundry_lite.build.sources.peft_adapter import shards_of
-from foundry_lite.build.sources.recognise import inspect
-from foundry_lite.build.sources.weight_checks import INDEX, OWN_HEAD_NOTE, SINGLE, TIED_BY_DEFAULT
-from foundry_lite.build.sources.zero_checkpoint import locate
-from foundry_lite.build.toolchains import Toolchains
-from foundry_lite.build.unpack import unpack
-from foundry_lite.build.workbench import Workbench
+from foundry_lite.conversion.checkpoint.consolidate_zero import consolidate
+from foundry_lite.conversion.checkpoint.merge_lora import merge
+from foundry_lite.conversion.checkpoint.normalize import prepare
+from foundry_lite.conversion.checkpoint.unpack_gptq_awq import unpack
+from foundry_lite.conversion.formats import safetensors
+from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.sources.deepspeed_zero import locate
+from foundry_lite.conversion.sources.detect import inspect
+from foundry_lite.conversion.sources.peft_adapter import shards_of
+from foundry_lite.conversion.sources.source_model import Found
+from foundry_lite.conversion.sources.weight_checks import INDEX, OWN_HEAD_NOTE, SINGLE, TIED_BY_DEFAULT
+from foundry_lite.conversion.toolchains.toolchains import Toolchains
 from foundry_lite.errors import DamagedWeights
 from tests import source_model, source_zero
 from tests.packed_model import write_packed
@@ -161,10 +161,10 @@ def test_heads_of_other_widths_are_compared_by_their_numbers(folder: Path) -> No
 def test_families_that_say_nothing_are_tied_as_transformers_ties_them() -> None:
     from transformers import CONFIG_MAPPING
 
-    from foundry_lite.build import families
+    from foundry_lite.conversion import architectures
     from tests.source_model import FAMILIES
 
-    assert len(FAMILIES) >= len(families.supported())
+    assert len(FAMILIES) >= len(architectures.supported())
     prefixes = {prefix for prefix, _ in FAMILIES.values()}
     types = [name for name in CONFIG_MAPPING if CONFIG_MAPPING[name].__name__.removesuffix("Config") in prefixes]
     types.append("gemma3_text")

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundry_lite.build import safetensors, torch_file
-from foundry_lite.build.consolidate import consolidate
-from foundry_lite.build.sources.found import Kind, Options
-from foundry_lite.build.sources.recognise import inspect
-from foundry_lite.build.sources.zero_checkpoint import locate
+from foundry_lite.conversion.checkpoint.consolidate_zero import consolidate
+from foundry_lite.conversion.formats import safetensors, torch_zip
+from foundry_lite.conversion.sources.deepspeed_zero import locate
+from foundry_lite.conversion.sources.detect import inspect
+from foundry_lite.conversion.sources.source_model import Kind, Options
 from foundry_lite.errors import (
     DamagedWeights,
     NotAModel,
@@ -216,13 +216,13 @@ def test_tensors_are_read_as_torch_wrote_them(tmp_path: Path) -> None:
     numbers = torch.arange(24.0).reshape(2, 3, 4)
     saved = {"half": numbers.half(), "bfloat": numbers.bfloat16(), "double": numbers.double(), "part": numbers[1]}
     torch.save({**saved, "turned": numbers.mT, "whole": numbers.long()}, tmp_path / "x.pt")
-    found = torch_file.read(tmp_path / "x.pt")
+    found = torch_zip.read(tmp_path / "x.pt")
     for name, tensor in saved.items():
         read = np.concatenate(list(found[name].numbers()))
         assert np.array_equal(read.reshape(found[name].shape), tensor.float().numpy())
-    assert all(isinstance(found[name], torch_file.Nothing) for name in ("turned", "whole"))
+    assert all(isinstance(found[name], torch_zip.Nothing) for name in ("turned", "whole"))
 
 
 def test_a_stage_is_a_number_of_deepspeeds_own(folder: Path) -> None:
     rewritten(folder, data_pkl=b"\x80\x02cdeepspeed.runtime.zero.config\nZeroStageEnum\nK\x02\x85R.")
-    assert torch_file.read(first(folder)) == 2
+    assert torch_zip.read(first(folder)) == 2

@@ -1,1 +1,0 @@
-"""How a source becomes an artifact; `pipeline.build` is the table of contents."""

@@ -1,1 +1,0 @@
-"""What a folder or file is, recognised by looking: one module for each kind of source."""

@@ -1,0 +1,1 @@
+"""Subcommands of `foundry-lite`, one module each."""

@@ -1,0 +1,1 @@
+"""The command `foundry`, which Foundry Local's SDK calls."""

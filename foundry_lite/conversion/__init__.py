@@ -1,0 +1,1 @@
+"""Conversion of a source into installed variants; `pipeline.build` is the table of contents."""

@@ -1,0 +1,1 @@
+"""Checkpoints: a float Hugging Face folder out of any source."""

@@ -1,0 +1,1 @@
+"""Evaluation of a variant against its source: losses, cases, gate, speed."""

@@ -1,0 +1,1 @@
+"""Export of a checkpoint, or of a ready graph, to one float32 ONNX graph."""

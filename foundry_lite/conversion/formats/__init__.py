@@ -1,0 +1,1 @@
+"""Readers and writers of files: safetensors, torch, GGUF, ONNX, and the JSON beside weights."""

@@ -1,0 +1,1 @@
+"""Jobs of builds: their records, progress, and the cache of finished steps."""

@@ -1,0 +1,1 @@
+"""LoRA adapters at run time: graphs that take them, and their import."""

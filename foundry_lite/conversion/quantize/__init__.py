@@ -1,0 +1,1 @@
+"""Quantization of the float32 graph into variants; run in subprocesses."""

@@ -1,0 +1,1 @@
+"""Records beside a variant: card, model card, bill of materials, evidence."""

@@ -1,0 +1,1 @@
+"""Sources of models, detected by looking at their files: one module for each kind."""

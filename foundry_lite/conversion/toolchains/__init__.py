@@ -1,0 +1,1 @@
+"""Toolchains: pinned environments that conversions run in."""

@@ -1,0 +1,1 @@
+"""Scripts that import torch, run as subprocesses in a toolchain."""

@@ -1,0 +1,1 @@
+"""Additions to onnxruntime-genai's model builder: architectures and patches."""

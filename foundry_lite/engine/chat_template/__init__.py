@@ -1,0 +1,1 @@
+"""Chat templates: their files, context, sandbox and rendering."""

@@ -1,0 +1,1 @@
+"""Messages and pipes between the daemon and a worker."""

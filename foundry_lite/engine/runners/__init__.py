@@ -1,0 +1,1 @@
+"""Runners: the seam to onnxruntime and onnxruntime-genai, KV cache, providers."""

@@ -1,0 +1,1 @@
+"""Scheduling of sequences: slots, prefill policy, prompt look-up, batch invariance."""

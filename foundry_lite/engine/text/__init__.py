@@ -1,0 +1,1 @@
+"""Tokenizer, detokenizer, special tokens and stop strings."""

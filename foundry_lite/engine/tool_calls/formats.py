@@ -1,0 +1,159 @@
+"""The families of models: by what their calls begin, and how a demanded one is written.
+
+Sources: the templates and model cards of the families; docs/tools.md has a table.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from foundry_lite.engine.tool_calls.named_calls import NamedCalls
+from foundry_lite.engine.tool_calls.object_calls import Gemma4Calls, GemmaCalls, JsonCalls, PythonCalls
+from foundry_lite.engine.tool_calls.stream_reader import CallReader, Ledger, overlap
+
+ReaderKind = Callable[[Ledger, str], CallReader]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What calls stand behind: the text that opens them, what closes them, and in which forms they may come."""
+
+    opening: str
+    closing: str
+    readers: tuple[ReaderKind, ...] = (JsonCalls,)
+
+
+class Shape(StrEnum):
+    """How a demanded call is written between its marks."""
+
+    OBJECT = "object"  # each call in marks of its own, or, without marks, one after the other
+    LIST = "list"  # all calls in one list
+    NAMED = "named"  # the name before the arguments
+    PYTHON = "python"  # Python's calls in one list
+    LINES = "lines"  # Python's calls, each in a line of its own
+    FRAMED = "framed"  # the name in a head of its own, behind the arguments a tail
+    GEMMA = "gemma"  # each call in marks of its own, with marks around its strings
+    TAGGED = "tagged"  # the same, with the arguments between tags
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How a demanded call is written: ``before`` and ``after`` are marks, which may be tokens.
+
+    ``quote`` is the mark on both sides of a string, where it is not JSON's. ``head`` stands before a call, ``{}`` being
+    its name, ``tail`` behind it, and ``between`` between two; in lines of Python the first two enclose all of them.
+    ``pair`` stands before and behind an argument. A model may as well write one of ``heads``, its call's id between the
+    two of ``around_id``, and, where it ``is_loose``, no line ends, nor the last mark of all.
+    """
+
+    shape: Shape
+    before: str = ""
+    after: str = ""
+    key: str = "arguments"
+    quote: str = ""
+    head: str = ""
+    tail: str = ""
+    between: str = ""
+    pair: tuple[str, str] = ("", "")
+    heads: tuple[str, ...] = ()
+    around_id: tuple[str, str] = ("", "")
+    is_loose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one family writes calls.
+
+    ``bare`` are forms that need no mark, at the beginning of an answer; ``inner`` are marks within calls.
+    """
+
+    name: str
+    marks: tuple[Mark, ...]
+    writing: Writing
+    bare: tuple[ReaderKind, ...] = ()
+    inner: frozenset[str] = frozenset()
+    has_short_ids: bool = False
+
+    def new_id(self) -> str:
+        """Return an id for a call; Mistral's templates take nine letters and digits."""
+        return secrets.token_hex(5)[:9] if self.has_short_ids else f"call_{secrets.token_hex(12)}"
+
+    @property
+    def spellings(self) -> frozenset[str]:
+        """All marks: a tokenizer may have special tokens for them."""
+        return self.inner | frozenset(text for mark in self.marks for text in (mark.opening, mark.closing) if text)
+
+    def find(self, text: str, *, is_first: bool) -> tuple[int, str | None]:
+        """Return where the next mark stands and what it is; or up to where there surely is none, and ``None``.
+
+        The empty mark stands before a form that needs none.
+        """
+        if is_first and self.bare:
+            begun = text.lstrip()
+            if begun[:1] in ("{", "["):
+                return len(text) - len(begun), ""
+        found = [(at, mark.opening) for mark in self.marks if (at := text.find(mark.opening)) >= 0]
+        if found:
+            return min(found, key=lambda one: (one[0], -len(one[1])))
+        held = max((overlap(text, mark.opening) for mark in self.marks), default=0)
+        return len(text) - held, None
+
+    def readers(self, opening: str, ledger: Ledger) -> list[CallReader]:
+        """Return the readers of what may stand behind a mark."""
+        if not opening:
+            return [kind(ledger, "") for kind in self.bare]
+        mark = next(one for one in self.marks if one.opening == opening)
+        return [kind(ledger, mark.closing) for kind in mark.readers]
+
+
+_TAGGED = Mark("<tool_call>", "</tool_call>")
+
+HERMES = Dialect("hermes", (_TAGGED,), Writing(Shape.OBJECT, "<tool_call>", "</tool_call>"))
+SMOLLM = Dialect("smollm", (_TAGGED, Mark("<code>", "</code>", (PythonCalls,))), HERMES.writing)
+LLAMA = Dialect(
+    "llama",
+    (Mark("<|python_tag|>", "", (JsonCalls, PythonCalls)),),
+    Writing(Shape.OBJECT, key="parameters"),
+    bare=(JsonCalls, PythonCalls),
+)
+LLAMA_PYTHON = Dialect("llama-python", LLAMA.marks, Writing(Shape.PYTHON), bare=(JsonCalls, PythonCalls))
+MISTRAL = Dialect(
+    "mistral",
+    (Mark("[TOOL_CALLS]", "", (JsonCalls, NamedCalls)),),
+    Writing(Shape.LIST, "[TOOL_CALLS]", around_id=(', "id": "', '"')),
+    inner=frozenset({"[ARGS]", "[CALL_ID]"}),
+    has_short_ids=True,
+)
+MISTRAL_NAMED = Dialect(
+    "mistral-named",
+    MISTRAL.marks,
+    Writing(Shape.NAMED, "[TOOL_CALLS]", "[ARGS]", around_id=("[CALL_ID]", "")),
+    inner=MISTRAL.inner,
+    has_short_ids=True,
+)
+_PHI_MARKS = (Mark("<|tool_call|>", "<|/tool_call|>"), Mark("functools", ""))
+PHI = Dialect("phi", _PHI_MARKS, Writing(Shape.LIST, "<|tool_call|>", "<|/tool_call|>"))
+PHI_FUNCTOOLS = Dialect("phi-functools", _PHI_MARKS, Writing(Shape.LIST, "functools"))
+GRANITE = Dialect("granite", (Mark("<|tool_call|>", ""), _TAGGED), Writing(Shape.LIST, "<|tool_call|>"))
+_FENCES = (
+    Mark("```tool_code", "```", (PythonCalls, JsonCalls)),
+    Mark("```tool_call", "```"),
+    Mark("```json", "```"),
+)
+GEMMA = Dialect("gemma", _FENCES, Writing(Shape.OBJECT, key="parameters"), bare=(JsonCalls, PythonCalls))
+GEMMA_PYTHON = Dialect("gemma-python", _FENCES, Writing(Shape.PYTHON), bare=(JsonCalls, PythonCalls))
+FUNCTION_GEMMA = Dialect(
+    "function-gemma",
+    (Mark("<start_function_call>", "<end_function_call>", (GemmaCalls,)),),
+    Writing(Shape.GEMMA, "<start_function_call>", "<end_function_call>", quote=GemmaCalls.quote),
+    inner=frozenset({GemmaCalls.quote}),
+)
+GEMMA4 = Dialect(
+    "gemma4",
+    (Mark("<|tool_call>", "<tool_call|>", (Gemma4Calls,)),),
+    Writing(Shape.GEMMA, "<|tool_call>", "<tool_call|>", quote=Gemma4Calls.quote),
+    inner=frozenset({Gemma4Calls.quote}),
+)

@@ -1,0 +1,127 @@
+"""Further families of models, of 2025 and later; the first ones are in `families`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from foundry_lite.engine.tool_calls.formats import Dialect, Mark, Shape, Writing
+from foundry_lite.engine.tool_calls.harmony import CALL, HEAD, MARKS, OTHER_HEADS, START, ChannelCalls
+from foundry_lite.engine.tool_calls.named_calls import DeepSeekCalls, FencedCalls
+from foundry_lite.engine.tool_calls.object_calls import JsonCalls, PythonCalls
+from foundry_lite.engine.tool_calls.xml_calls import KeyedCalls, OpenedCalls, ParameterCalls, TaggedCalls, UnlinedCalls
+
+LFM2 = Dialect(
+    "lfm2",
+    (Mark("<|tool_call_start|>", "<|tool_call_end|>", (PythonCalls, JsonCalls)),),
+    Writing(Shape.PYTHON, "<|tool_call_start|>", "<|tool_call_end|>"),
+)
+MINICPM = Dialect("minicpm", LFM2.marks, replace(LFM2.writing, shape=Shape.LINES, head="\n```python\n", tail="\n```\n"))
+OLMO = Dialect(
+    "olmo",
+    (Mark("<function_calls>", "</function_calls>", (PythonCalls,)),),
+    Writing(Shape.LINES, "<function_calls>", "</function_calls>"),
+)
+QWEN_XML = Dialect(
+    "qwen-xml",
+    (Mark("<tool_call>", "</tool_call>", (TaggedCalls, JsonCalls)), Mark("<function=", "</tool_call>", (OpenedCalls,))),
+    Writing(
+        Shape.TAGGED,
+        "<tool_call>",
+        "</tool_call>",
+        head="\n<function={}>\n",
+        tail="</function>\n",
+        between="\n",
+        pair=("<parameter={}>\n", "\n</parameter>\n"),
+    ),
+)
+SEED = Dialect(
+    "seed",
+    (Mark("<seed:tool_call>", "</seed:tool_call>", (UnlinedCalls, JsonCalls)),),
+    replace(
+        QWEN_XML.writing,
+        before="<seed:tool_call>",
+        after="</seed:tool_call>",
+        pair=("<parameter={}>", "</parameter>\n"),
+    ),
+)
+MINICPM_XML = Dialect(
+    "minicpm-xml",
+    (Mark('<function name="', "", (ParameterCalls,)),),
+    Writing(
+        Shape.TAGGED,
+        '<function name="',
+        "</function>",
+        head='{}">',
+        between="\n",
+        pair=('<param name="{}">', "</param>"),
+    ),
+)
+_DEEPSEEK_MARKS = (Mark("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", (DeepSeekCalls,)),)
+_DEEPSEEK_INNER = frozenset({DeepSeekCalls.before, DeepSeekCalls.within, DeepSeekCalls.after})
+_DEEPSEEK_31 = Writing(
+    Shape.FRAMED,
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁calls▁end｜>",
+    head=f"{DeepSeekCalls.before}{{}}{DeepSeekCalls.within}",
+    tail=DeepSeekCalls.after,
+)
+_DEEPSEEK = replace(
+    _DEEPSEEK_31,
+    head=f"{DeepSeekCalls.before}function{DeepSeekCalls.within}{{}}\n```json\n",
+    tail=f"\n```{DeepSeekCalls.after}",
+    between="\n",
+    is_loose=True,  # the templates of the first ones have no last mark behind a single call
+)
+DEEPSEEK = Dialect("deepseek", _DEEPSEEK_MARKS, _DEEPSEEK, inner=_DEEPSEEK_INNER)
+DEEPSEEK_31 = Dialect("deepseek-3.1", _DEEPSEEK_MARKS, _DEEPSEEK_31, inner=_DEEPSEEK_INNER)
+HUNYUAN = Dialect(
+    "hunyuan",
+    (Mark("<tool_calls>", "</tool_calls>", (FencedCalls, JsonCalls)),),
+    Writing(
+        Shape.FRAMED,
+        "<tool_calls>",
+        "</tool_calls>",
+        head=f"{FencedCalls.before}{{}}\n```json\n",
+        tail=f"\n```{FencedCalls.after}",
+        between="\n",
+    ),
+    inner=frozenset({FencedCalls.before, FencedCalls.after}),
+)
+JAMBA = Dialect("jamba", HUNYUAN.marks, Writing(Shape.LIST, "<tool_calls>", "</tool_calls>"), inner=HUNYUAN.inner)
+NEMOTRON = Dialect(
+    "nemotron",
+    (Mark("<TOOLCALL>", "</TOOLCALL>"), Mark("<toolcall>", "</toolcall>")),
+    Writing(Shape.LIST, "<TOOLCALL>", "</TOOLCALL>"),
+)
+GLM = Dialect(
+    "glm",
+    (Mark("<tool_call>", "</tool_call>", (KeyedCalls, JsonCalls)),),
+    Writing(
+        Shape.TAGGED,
+        "<tool_call>",
+        "</tool_call>",
+        head="{}\n",
+        between="\n",
+        pair=("<arg_key>{}</arg_key>\n<arg_value>", "</arg_value>\n"),
+        is_loose=True,  # GLM 4.7 and 5 have no line ends there
+    ),
+    inner=frozenset({"<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"}),
+)
+XLAM = Dialect(
+    "xlam",
+    (Mark("```json", "```"), Mark("<tool_call>", "</tool_call>")),
+    Writing(Shape.LIST),
+    bare=(JsonCalls,),
+)
+INTERNLM = Dialect(
+    "internlm",
+    (Mark("<|action_start|><|plugin|>", "<|action_end|>"),),
+    Writing(Shape.OBJECT, "<|action_start|><|plugin|>", "<|action_end|>", key="parameters"),
+    inner=frozenset({"<|action_start|>", "<|plugin|>"}),
+)
+GPT_OSS = Dialect(
+    "gpt-oss",
+    (Mark(START, CALL, (ChannelCalls,)),),
+    Writing(Shape.FRAMED, head=HEAD, between=START, heads=OTHER_HEADS),
+    inner=MARKS,
+)

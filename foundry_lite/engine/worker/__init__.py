@@ -1,0 +1,1 @@
+"""The worker process of a decoder: input processor, sequences, output processor."""

@@ -1,0 +1,1 @@
+"""Chat completions: request, messages, writer and bodies."""

@@ -1,0 +1,1 @@
+"""Fields that several APIs share: sampling, output format, usage, timings."""

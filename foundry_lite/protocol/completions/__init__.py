@@ -1,0 +1,1 @@
+"""Plain completions: request and writer."""

@@ -1,0 +1,1 @@
+"""The Responses API: request, items, queries, writer, bodies and events."""

@@ -1,0 +1,1 @@
+"""Residency of models: which are loaded, and how each is run."""

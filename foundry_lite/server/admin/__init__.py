@@ -1,0 +1,1 @@
+"""Handlers for the administrator: builds and jobs."""

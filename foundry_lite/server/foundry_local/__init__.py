@@ -1,0 +1,1 @@
+"""Handlers of Foundry Local's routes, version 0 and 1."""

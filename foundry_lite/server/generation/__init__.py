@@ -1,0 +1,1 @@
+"""Generation behind the handlers: admission, exchange with the client, several prompts."""

@@ -1,0 +1,1 @@
+"""HTTP below the handlers: connections, guards, bodies, routing, log."""
