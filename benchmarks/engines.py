@@ -24,7 +24,7 @@ from benchmarks.peers import cells, report
 from benchmarks.peers.cells import Cell, run_cell
 from benchmarks.peers.figures import TOTAL, Figure, Spread, spread
 from benchmarks.peers.lineup import KINDS, Lineup, make_peers
-from benchmarks.peers.peers import Answer, Peer
+from benchmarks.peers.peers import OutputProcessor, Peer
 from benchmarks.peers.processes import HOLDS, PeerFailed
 from benchmarks.peers.prompts import Words
 from benchmarks.peers.report import Report, Row
@@ -38,7 +38,7 @@ _RESULTS = Path(__file__).parent / "results"
 class Run:
     """What has come together: an answer for each cell, peer and round, and why a peer was given up."""
 
-    answers: dict[tuple[str, str], list[Answer]] = field(default_factory=dict)
+    answers: dict[tuple[str, str], list[OutputProcessor]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
     def values(self, workload: str, peer: str, figure: Figure) -> list[float]:

@@ -30,7 +30,7 @@ from tokenizers import Tokenizer, decoders, models
 from foundry_lite import __version__
 from foundry_lite import machine as devices
 from foundry_lite.bench.figures import Spread
-from foundry_lite.engine.sampling.sampler import Chooser, choose
+from foundry_lite.engine.sampling.sampler import SequenceSampler, choose
 from foundry_lite.engine.text.tokenizer import Detokenizer
 from foundry_lite.generation import Sampling
 
@@ -143,7 +143,7 @@ def _choosing(
     sampling = Sampling(**{"temperature": 1.0, "top_p": 1.0, "top_k": 0, "seed": 0} | wanted)
     rows, vocabulary = logits.shape[1:]
     prompt = range(min(500, vocabulary))
-    choosers = [Chooser(sampling, prompt=prompt, choice=row, top_logprobs=top_logprobs) for row in range(rows)]
+    choosers = [SequenceSampler(sampling, prompt=prompt, choice=row, top_logprobs=top_logprobs) for row in range(rows)]
     mask = np.random.default_rng(1).integers(-(2**31), 2**31, -(-vocabulary // 32), np.int64).astype(np.int32)
     masks = [mask] * rows if grammar else None
     following = cycle(logits)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.peers.figures import DECODE, GAP_P50, GAP_P95, PREFILL, TOTAL, TTFT, TTFT_P50, TTFT_P95, Figure
-from benchmarks.peers.peers import Answer, Ask, Peer
+from benchmarks.peers.peers import Ask, OutputProcessor, Peer
 from benchmarks.peers.prompts import Prompt, Words
 
 _ASKED = 32  # tokens that the second turn adds: a question. The first turn's answer would be known like its prompt
@@ -76,7 +76,7 @@ def _cells(
     yield SecondTurn(f"second turn of {conversation}, other prefix", (TTFT,), conversation, 2, is_reused=False)
 
 
-async def run_cell(peer: Peer, asks: list[Ask], seconds: float) -> Answer:
+async def run_cell(peer: Peer, asks: list[Ask], seconds: float) -> OutputProcessor:
     """Ask in turn and return the last answer, which is the one that counts. Raises `PeerFailed`."""
     answers = [await peer.ask(ask, seconds) for ask in asks]
     return answers[-1]

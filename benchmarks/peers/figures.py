@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from msgspec import Struct
 
 from benchmarks.peers.lines import Arrivals
-from benchmarks.peers.peers import Answer
+from benchmarks.peers.peers import OutputProcessor
 
 
 class Spread(Struct, frozen=True):
@@ -39,7 +39,7 @@ class Figure:
 
     name: str
     unit: str
-    read: Callable[[Answer], float | None]
+    read: Callable[[OutputProcessor], float | None]
 
     @property
     def is_time(self) -> bool:
@@ -58,16 +58,16 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[max(rank, 1) - 1]
 
 
-def _prefill(answer: Answer) -> float:
+def _prefill(answer: OutputProcessor) -> float:
     return (answer.prompt_tokens - (answer.cached_tokens or 0)) / answer.streams[0][0][0]
 
 
-def _decode(answer: Answer) -> float | None:
+def _decode(answer: OutputProcessor) -> float | None:
     (first, at_once), (last, _) = answer.streams[0][0], answer.streams[0][-1]
     return (sum(tokens for _, tokens in answer.streams[0]) - at_once) / (last - first) if last > first else None
 
 
-def _total(answer: Answer) -> float:
+def _total(answer: OutputProcessor) -> float:
     tokens = sum(count for stream in answer.streams for _, count in stream)
     return tokens / max(stream[-1][0] for stream in answer.streams)
 
@@ -77,15 +77,15 @@ def _gaps(stream: Arrivals) -> list[float]:
     return [(after - before) / count * 1e3 for (before, _), (after, count) in pairs for _ in range(count)]
 
 
-def _gap(share: float) -> Callable[[Answer], float | None]:
-    def read(answer: Answer) -> float | None:
+def _gap(share: float) -> Callable[[OutputProcessor], float | None]:
+    def read(answer: OutputProcessor) -> float | None:
         gaps = [gap for stream in answer.streams for gap in _gaps(stream)]
         return percentile(gaps, share) if gaps else None
 
     return read
 
 
-def _ttft(share: float) -> Callable[[Answer], float]:
+def _ttft(share: float) -> Callable[[OutputProcessor], float]:
     return lambda answer: percentile([stream[0][0] * 1e3 for stream in answer.streams], share)
 
 

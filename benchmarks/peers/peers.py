@@ -34,7 +34,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class OutputProcessor:
     """What came of an ask. ``prompt_tokens`` are the first stream's; ``cached_tokens`` is ``None`` if nobody says."""
 
     streams: list[Arrivals]
@@ -63,10 +63,10 @@ class Peer(ABC):
         with self.process.awake():
             await _within(_START_SECONDS, self._make_ready())
 
-    async def ask(self, ask: Ask, seconds: float) -> Answer:
+    async def ask(self, ask: Ask, seconds: float) -> OutputProcessor:
         """Wake it, ask it, hold it again. Raises `PeerFailed`, also for fewer tokens than were asked for."""
         with self.process.awake():
-            answer: Answer = await _within(seconds, self._ask(ask))
+            answer: OutputProcessor = await _within(seconds, self._ask(ask))
         made = [sum(tokens for _, tokens in stream) for stream in answer.streams]
         if made != [ask.new_tokens] * len(ask.prompts):
             raise PeerFailed(f"asked for {len(ask.prompts)} times {ask.new_tokens} tokens, it made {made}")
@@ -81,7 +81,7 @@ class Peer(ABC):
     async def _make_ready(self) -> None: ...
 
     @abstractmethod
-    async def _ask(self, ask: Ask) -> Answer: ...
+    async def _ask(self, ask: Ask) -> OutputProcessor: ...
 
 
 class ChildPeer(Peer):
@@ -90,14 +90,14 @@ class ChildPeer(Peer):
     async def _make_ready(self) -> None:
         self.versions = json.loads(await self.process.read_line())["versions"]
 
-    async def _ask(self, ask: Ask) -> Answer:
+    async def _ask(self, ask: Ask) -> OutputProcessor:
         prompts = [prompt.ids for prompt in ask.prompts]
         question = {"prompts": prompts, "new_tokens": ask.new_tokens, "reuse": ask.reuse}
         await self.process.write_line(json.dumps(question).encode())
         reply = json.loads(await self.process.read_line())
         if "error" in reply:
             raise PeerFailed(reply["error"])
-        return Answer(reply["streams"], len(prompts[0]))
+        return OutputProcessor(reply["streams"], len(prompts[0]))
 
 
 class OursPeer(Peer):
@@ -119,12 +119,12 @@ class OursPeer(Peer):
         probe = await self._ask(Ask((self._words.prompt(_PROBE_WORDS),), 2))
         self._overhead = probe.prompt_tokens - _PROBE_WORDS
 
-    async def _ask(self, ask: Ask) -> Answer:
+    async def _ask(self, ask: Ask) -> OutputProcessor:
         bodies = [self._body(prompt, ask.new_tokens) for prompt in ask.prompts]
         answers = await stream_all(self._url, "/v1/chat/completions", bodies)
         usage = answers[0][-1][1].get("usage") or {}
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-        return Answer([_chat_arrivals(events) for events in answers], usage.get("prompt_tokens", 0), cached)
+        return OutputProcessor([_chat_arrivals(events) for events in answers], usage.get("prompt_tokens", 0), cached)
 
     def _body(self, prompt: Prompt, new_tokens: int) -> dict[str, Any]:
         return {
@@ -185,11 +185,11 @@ class LlamaPeer(Peer):
             await asyncio.sleep(0.1)
         self.versions = {"llama.cpp": await asyncio.to_thread(self._build_info)}
 
-    async def _ask(self, ask: Ask) -> Answer:
+    async def _ask(self, ask: Ask) -> OutputProcessor:
         answers = await stream_all(self._url, "/completion", [_llama_body(one, ask) for one in ask.prompts])
         last = answers[0][-1][1]
         cached = last.get("timings", {}).get("cache_n")
-        return Answer([_llama_arrivals(events) for events in answers], last.get("tokens_evaluated", 0), cached)
+        return OutputProcessor([_llama_arrivals(events) for events in answers], last.get("tokens_evaluated", 0), cached)
 
     def _is_healthy(self) -> bool:
         try:

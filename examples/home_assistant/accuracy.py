@@ -25,14 +25,14 @@ LONGEST_ANSWER = 96  # tokens; the longest expected answer has fewer
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class OutputProcessor:
     """What the model said: text, or calls as (name, arguments)."""
 
     text: str
     calls: tuple[tuple[str, Any], ...] = ()
 
 
-def parse(text: str) -> Answer:
+def parse(text: str) -> OutputProcessor:
     """Read an answer's text; a call that is no JSON stays text."""
     calls = []
     for found in CALL.findall(text):
@@ -40,11 +40,11 @@ def parse(text: str) -> Answer:
             call = json.loads(found)
             calls.append((call["name"], call["arguments"]))
         except (ValueError, KeyError, TypeError):
-            return Answer(text.strip())
-    return Answer(CALL.sub("", text).strip(), tuple(calls))
+            return OutputProcessor(text.strip())
+    return OutputProcessor(CALL.sub("", text).strip(), tuple(calls))
 
 
-def is_right(case: Case, answer: Answer) -> bool:
+def is_right(case: Case, answer: OutputProcessor) -> bool:
     """Compare an answer with what the case expects."""
     expected = case.get("expected_call")
     if expected is None:
@@ -52,7 +52,7 @@ def is_right(case: Case, answer: Answer) -> bool:
     return not answer.text and answer.calls == ((expected["name"], expected["arguments"]),)
 
 
-def answers_of_folder(cases: Sequence[Case], folder: Path, batch_size: int) -> list[Answer]:
+def answers_of_folder(cases: Sequence[Case], folder: Path, batch_size: int) -> list[OutputProcessor]:
     """Generate with transformers, float32, on the CPU."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -61,7 +61,7 @@ def answers_of_folder(cases: Sequence[Case], folder: Path, batch_size: int) -> l
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     prompts = [_prompt(tokenizer, case) for case in cases]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    answers = [Answer("")] * len(cases)
+    answers = [OutputProcessor("")] * len(cases)
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
         inputs = tokenizer(
@@ -82,14 +82,14 @@ def _prompt(tokenizer: Any, case: Case) -> str:
     )
 
 
-async def answers_of_server(cases: Sequence[Case], base_url: str, served: str, in_flight: int) -> list[Answer]:
+async def answers_of_server(cases: Sequence[Case], base_url: str, served: str, in_flight: int) -> list[OutputProcessor]:
     """Ask an OpenAI-compatible server, at most ``in_flight`` requests at once."""
     import openai
 
     gate = asyncio.Semaphore(in_flight)
     async with openai.AsyncOpenAI(base_url=base_url, api_key="none") as client:
 
-        async def ask(case: Case) -> Answer:
+        async def ask(case: Case) -> OutputProcessor:
             async with gate:
                 reply = await client.chat.completions.create(
                     model=served,
@@ -102,7 +102,7 @@ async def answers_of_server(cases: Sequence[Case], base_url: str, served: str, i
             if not message.tool_calls:
                 return parse(message.content or "")
             calls = tuple((call.function.name, _json(call.function.arguments)) for call in message.tool_calls)
-            return Answer((message.content or "").strip(), calls)
+            return OutputProcessor((message.content or "").strip(), calls)
 
         return list(await asyncio.gather(*(ask(case) for case in cases)))
 
@@ -114,7 +114,7 @@ def _json(text: str) -> Any:
         return text
 
 
-def summarize(cases: Sequence[Case], answers: Sequence[Answer]) -> dict[str, dict[str, float]]:
+def summarize(cases: Sequence[Case], answers: Sequence[OutputProcessor]) -> dict[str, dict[str, float]]:
     """Count right answers by kind; ``calls`` are all cases that expect a tool call, ``all`` is everything."""
     counts: dict[str, list[bool]] = {}
     for case, answer in zip(cases, answers, strict=True):
@@ -155,7 +155,7 @@ def main() -> None:
     _print_summary(summarize(cases, answers), is_json=options.json)
 
 
-def _print_wrong(cases: Sequence[Case], answers: Sequence[Answer]) -> None:
+def _print_wrong(cases: Sequence[Case], answers: Sequence[OutputProcessor]) -> None:
     for case, answer in zip(cases, answers, strict=True):
         if not is_right(case, answer):
             print(

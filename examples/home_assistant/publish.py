@@ -16,7 +16,7 @@ from pathlib import Path
 import cases
 
 from foundry_lite.catalog.recipe import Precision, recipe_for
-from foundry_lite.conversion.build_spec import Order
+from foundry_lite.conversion.build_spec import BuildSpec
 from foundry_lite.conversion.pipeline import build, open_site
 from foundry_lite.conversion.records.write import redescribe
 from foundry_lite.settings import Settings
@@ -43,7 +43,7 @@ def main() -> None:
     """Build, describe, publish."""
     cases.main()
     folder = HERE.relative_to(ROOT)
-    order = Order(
+    order = BuildSpec(
         NAME, str(folder / "model"), (recipe_for(Precision.INT4),), eval=str(folder / "cases.jsonl"), replaces=True
     )
     with tempfile.TemporaryDirectory() as scratch:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import FAST_BLOCK_SIZE, Algorithm, Precision, Recipe, recipe_for
 from foundry_lite.conversion.evaluate.gate import Gate
-from foundry_lite.conversion.sources.source_model import Found
+from foundry_lite.conversion.sources.source_model import SourceModel
 
 
 class Walk(StrEnum):
@@ -22,7 +22,7 @@ class Walk(StrEnum):
     FASTEST = "fastest"  # the first that loses little more than the last one
 
 
-class Order(Struct, frozen=True, omit_defaults=True):
+class BuildSpec(Struct, frozen=True, omit_defaults=True):
     """One build. ``path`` is the source, ``base`` the model that an adapter is to be merged into.
 
     ``recipes`` is empty for what suits the source. ``eval`` is a file of the user's own cases (`cases`).
@@ -57,7 +57,7 @@ AUTO = (
 _ENCODERS = (Recipe(Precision.INT8, 32, fast_prefill=True), Recipe(Precision.INT8, 32), Recipe(Precision.FP16))
 
 
-def fitting(order: Order, found: Found) -> Order:
+def fitting(order: BuildSpec, found: SourceModel) -> BuildSpec:
     """Return the order with the recipes that suit its source, if it names none.
 
     A source that comes quantized keeps its own integers, whatever walk was asked for.
@@ -75,7 +75,7 @@ def fitting(order: Order, found: Found) -> Order:
     return msgspec.structs.replace(order, recipes=recipes, walk=Walk.FASTEST)
 
 
-def command_of(order: Order, recipe: Recipe) -> str:
+def command_of(order: BuildSpec, recipe: Recipe) -> str:
     """Return the command that builds the same variant again."""
     words = ["foundry-lite", "build", order.path, "--name", order.name, "--variant", recipe.variant]
     words += ["--base", order.base] if order.base else []

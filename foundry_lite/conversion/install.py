@@ -12,14 +12,14 @@ from foundry_lite.catalog.card import read_card
 from foundry_lite.catalog.reference import ModelRef
 from foundry_lite.catalog.report import FINGERPRINT, Report
 from foundry_lite.conversion import variants
-from foundry_lite.conversion.build_spec import Order, command_of
+from foundry_lite.conversion.build_spec import BuildSpec, command_of
 from foundry_lite.conversion.candidate import Trial, size_of
 from foundry_lite.conversion.jobs.step_cache import Result
 from foundry_lite.conversion.jobs.step_context import link_tree
 from foundry_lite.conversion.records import versions
 from foundry_lite.conversion.records import write as cards
 from foundry_lite.conversion.records.write import Facts
-from foundry_lite.conversion.sources.source_model import Exporter, Found
+from foundry_lite.conversion.sources.source_model import Exporter, SourceModel
 from foundry_lite.errors import DamagedArtifact, ModelNotFound, NameTaken
 from foundry_lite.store.manifest import CARD, Manifest, Source, read_manifest
 from foundry_lite.store.store import Artifact, Store, name_taken
@@ -40,7 +40,7 @@ class Staged:
     """Variants that are ready to be installed; ``folder`` holds them, and goes in any case."""
 
     folder: Path
-    order: Order
+    order: BuildSpec
     variants: tuple[str, ...]
     store: Store
 
@@ -82,7 +82,7 @@ class Staged:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def require_free_name(order: Order, store: Store, begun: str | None = None) -> None:
+def require_free_name(order: BuildSpec, store: Store, begun: str | None = None) -> None:
     """Raise `NameTaken` when the name exists, and the order neither replaces it nor adds to it.
 
     What was installed after ``begun`` may be what the same job installed before it was killed: `Staged.commit` looks.
@@ -96,7 +96,13 @@ def require_free_name(order: Order, store: Store, begun: str | None = None) -> N
 
 
 def stage(
-    order: Order, found: Found, source: Source, exported: Result, chosen: Sequence[Trial], report: Report, store: Store
+    order: BuildSpec,
+    found: SourceModel,
+    source: Source,
+    exported: Result,
+    chosen: Sequence[Trial],
+    report: Report,
+    store: Store,
 ) -> Staged:
     """Lay out the chosen candidates with card, report, model card, inputs and manifest. Nothing is visible yet."""
     staging = store.begin_staging(order.name)
@@ -127,7 +133,7 @@ def stage(
     return Staged(staging, order, tuple(one.variant for one in chosen), store)
 
 
-def require_same_source(order: Order, source: Source, store: Store) -> None:
+def require_same_source(order: BuildSpec, source: Source, store: Store) -> None:
     """Refuse to add a variant to a model that was made of another source: other weights, template or configuration."""
     if order.replaces or not store.holds(order.name):
         return

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from foundry_lite.catalog.reference import ModelRef, parse_reference
-from foundry_lite.conversion.build_spec import Order
+from foundry_lite.conversion.build_spec import BuildSpec
 from foundry_lite.errors import InvalidRequest, ModelNotFound
 from foundry_lite.store.store import Store
 
 
-def order_for(model: str, name: str | None, base: str | None, store: Store) -> Order:
+def order_for(model: str, name: str | None, base: str | None, store: Store) -> BuildSpec:
     """Return an order without recipes. ``model`` is the path of a source, which needs a ``name``, or a model's name.
 
     Raises `InvalidRequest`, `BadReference`, or `ModelNotFound`, also when a model's source has gone.
@@ -20,7 +20,7 @@ def order_for(model: str, name: str | None, base: str | None, store: Store) -> O
             raise InvalidRequest(f"{model} is a path: it needs a name here", "name", hint="Give --name.")
         if parse_reference(name) != ModelRef(name):
             raise InvalidRequest(f"{name!r} names more than a model", "name", hint="Give a plain name.")
-        return Order(name, model, base=base)
+        return BuildSpec(name, model, base=base)
     if "/" in model or "\\" in model:
         raise InvalidRequest(f"{model} does not exist", "model", hint="Give the path of a source, or a model's name.")
     reference = parse_reference(model)
@@ -35,7 +35,7 @@ def order_for(model: str, name: str | None, base: str | None, store: Store) -> O
             hint=f"Give its path: foundry-lite build PATH --name {model}.",
         )
     own = None if source.base is None else source.base.location
-    return Order(reference.name, source.location, base=base or own)
+    return BuildSpec(reference.name, source.location, base=base or own)
 
 
 def _exists(path: str) -> bool:

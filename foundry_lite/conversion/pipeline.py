@@ -18,22 +18,22 @@ from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import Precision, Recipe
 from foundry_lite.catalog.report import FINGERPRINT, Measured, Quality, Report
 from foundry_lite.conversion import step_keys, variants
-from foundry_lite.conversion.build_spec import Order, fitting
+from foundry_lite.conversion.build_spec import BuildSpec, fitting
 from foundry_lite.conversion.candidate import Trial, summary
 from foundry_lite.conversion.checkpoint import normalize
 from foundry_lite.conversion.evaluate.cases import Case, read_cases
 from foundry_lite.conversion.evaluate.gate import judge
 from foundry_lite.conversion.evaluate.speed import measure
 from foundry_lite.conversion.install import Installed, require_free_name, require_same_source, stage
-from foundry_lite.conversion.jobs.job_store import Job, Jobs, State
-from foundry_lite.conversion.jobs.progress import Journal, RunningStep, Tell
-from foundry_lite.conversion.jobs.step_cache import Make, Result, Steps
-from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.jobs.job_store import Job, JobStore, State
+from foundry_lite.conversion.jobs.progress import JobProgress, RunningStep, Tell
+from foundry_lite.conversion.jobs.step_cache import Make, Result, StepCache
+from foundry_lite.conversion.jobs.step_context import StepContext
 from foundry_lite.conversion.preflight import fingerprint, require_memory, require_room
 from foundry_lite.conversion.records.write import record_source
 from foundry_lite.conversion.select import explain, walk
 from foundry_lite.conversion.sources import detect
-from foundry_lite.conversion.sources.source_model import Exporter, Found, Kind, Options
+from foundry_lite.conversion.sources.source_model import Exporter, Kind, Options, SourceModel
 from foundry_lite.conversion.step_keys import Key
 from foundry_lite.conversion.tasks import Line, line_for
 from foundry_lite.conversion.toolchains.toolchains import Toolchains
@@ -51,8 +51,8 @@ class Site:
     """Where builds happen: the store that they install into, their records, what they keep."""
 
     store: Store
-    jobs: Jobs
-    steps: Steps
+    jobs: JobStore
+    steps: StepCache
     settings: Settings
 
 
@@ -60,7 +60,7 @@ def open_site(settings: Settings, talk: Callable[[str], None] | None = None) -> 
     """Return the site of a home folder; ``talk`` hears of toolchains that are being installed."""
     home = settings.home
     toolchains = Toolchains(home / "toolchains", wheels=settings.wheels, tell=talk)
-    return Site(Store(home), Jobs(home), Steps(home / "build", toolchains), settings)
+    return Site(Store(home), JobStore(home), StepCache(home / "build", toolchains), settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,14 @@ class Outcome:
     notes: tuple[str, ...]
 
 
-async def build(order: Order, site: Site, tell: Tell, job: Job | None = None) -> Outcome:
+async def build(order: BuildSpec, site: Site, tell: Tell, job: Job | None = None) -> Outcome:
     """Run a build to its end. ``job`` is its record, if it has one already.
 
     Raises `NameTaken`, a `SourceRejected`, a `BuildFailed`; then nothing of it is installed, and the steps that were
     done are kept for the next try. What is refused at first sight leaves no record either.
     """
     sight = None if job is not None else await asyncio.to_thread(look, order, site)
-    journal = Journal(site.jobs, job or site.jobs.begin(order), tell)
+    journal = JobProgress(site.jobs, job or site.jobs.begin(order), tell)
     try:
         async with site.jobs.turn(journal.job):
             journal.begin()
@@ -104,12 +104,12 @@ async def build(order: Order, site: Site, tell: Tell, job: Job | None = None) ->
 class Sight:
     """What was seen of an order before anything was done."""
 
-    order: Order
-    found: Found
+    order: BuildSpec
+    found: SourceModel
     cases: tuple[Case, ...]
 
 
-def look(order: Order, site: Site, begun: str | None = None) -> Sight:
+def look(order: BuildSpec, site: Site, begun: str | None = None) -> Sight:
     """Look at everything that can be refused at once: the name, the source, the user's cases, memory and disk.
 
     ``begun`` is when its job was begun, where it has one.
@@ -128,7 +128,7 @@ def look(order: Order, site: Site, begun: str | None = None) -> Sight:
 class _Build:
     """One build while it runs."""
 
-    def __init__(self, order: Order, site: Site, journal: Journal) -> None:
+    def __init__(self, order: BuildSpec, site: Site, journal: JobProgress) -> None:
         self._order = order
         self._site = site
         self._journal = journal
@@ -151,7 +151,7 @@ class _Build:
         self._journal.done(tuple(str(one.ref) for one in installed.artifacts))
         return Outcome(self._journal.job, installed.artifacts, report, (*found.notes, *installed.notes))
 
-    async def _inspect(self, sight: Sight | None) -> Found:
+    async def _inspect(self, sight: Sight | None) -> SourceModel:
         with self._journal.step("inspect", self._order.path) as now:
             begun = self._journal.job.created
             seen = await asyncio.to_thread(look, self._order, self._site, begun) if sight is None else sight
@@ -160,38 +160,34 @@ class _Build:
             now.detail = f"{found.kind}: {found.architecture}, {found.parameters / 1e6:.1f} M parameters"
         return found
 
-    async def _fetch(self, found: Found) -> Source:
+    async def _fetch(self, found: SourceModel) -> Source:
         with self._journal.step("fetch", f"sha256 of {len(found.files)} files", then=_AFTER["fetch"]) as now:
             source = await asyncio.to_thread(record_source, found, self._order.path)
             require_same_source(self._order, source, self._site.store)
             now.detail = f"{len(source.files)} files, {sum(one.size_bytes for one in source.files) / 1e6:.1f} MB"
         return source
 
-    async def _merge(self, found: Found, source: str) -> Result:
+    async def _merge(self, found: SourceModel, source: str) -> Result:
         what = "links to its files" if found.kind is Kind.FOLDER else f"{found.kind} to a folder of floats"
         with self._journal.step("merge", what, then=_AFTER["merge"]) as now:
             key = step_keys.merge(found, source, allow_pickle=self._order.allow_pickle)
-            return await self._run(now, "merge", key, lambda out, bench: normalize.prepare(found, out, bench))
+            return await self._run(now, "merge", key, lambda out, step: normalize.prepare(found, out, step))
 
-    async def _export(self, line: Line, found: Found, prepared: Result) -> Result:
+    async def _export(self, line: Line, found: SourceModel, prepared: Result) -> Result:
         with self._journal.step("export", f"float32 graph: {found.exporter}", then=_AFTER["export"]) as now:
             key = step_keys.export(found, prepared.key)
-            return await self._run(
-                now, "export", key, lambda out, bench: line.export(found, prepared.folder, out, bench)
-            )
+            return await self._run(now, "export", key, lambda out, step: line.export(found, prepared.folder, out, step))
 
-    async def _ask(self, line: Line, found: Found, prepared: Result) -> Result:
+    async def _ask(self, line: Line, found: SourceModel, prepared: Result) -> Result:
         with self._journal.step("check", "what the source says, in float32", then=_AFTER["check"]) as now:
             enquiry = await asyncio.to_thread(line.enquire, found, self._cases)
             key = step_keys.ask(found, prepared.key, enquiry)
-            asked = await self._run(
-                now, "source", key, lambda out, bench: line.ask(enquiry, prepared.folder, out, bench)
-            )
+            asked = await self._run(now, "source", key, lambda out, step: line.ask(enquiry, prepared.folder, out, step))
             await asyncio.to_thread(line.judge, prepared.folder, asked.folder, self._cases)
         return asked
 
     async def _choose(
-        self, line: Line, source: Found, prepared: Result, exported: Result, asked: Result
+        self, line: Line, source: SourceModel, prepared: Result, exported: Result, asked: Result
     ) -> list[Trial]:
         async def attempt(recipe: Recipe) -> Trial:
             return await self._try(recipe, line, source, prepared, exported, asked)
@@ -199,7 +195,7 @@ class _Build:
         return await walk(self._order, attempt, self._trials)
 
     async def _try(
-        self, recipe: Recipe, line: Line, source: Found, prepared: Result, exported: Result, asked: Result
+        self, recipe: Recipe, line: Line, source: SourceModel, prepared: Result, exported: Result, asked: Result
     ) -> Trial:
         built = await self._derive(recipe, line, source, prepared, exported)
         if not variants.is_run_here(recipe):
@@ -210,20 +206,22 @@ class _Build:
             now.detail = f"{recipe.variant}: {summary(found)}"
         return Trial(recipe, built, found, judge(found, self._order.gate), checks, fingerprint=fingerprint)
 
-    async def _derive(self, recipe: Recipe, line: Line, source: Found, prepared: Result, exported: Result) -> Result:
+    async def _derive(
+        self, recipe: Recipe, line: Line, source: SourceModel, prepared: Result, exported: Result
+    ) -> Result:
         with self._journal.step("quantize", recipe.variant, then=_AFTER["quantize"]) as now:
             key = step_keys.quantize(source, exported.key, recipe, is_finished=line.is_finished)
 
-            async def make(out: Path, bench: Workbench) -> None:
-                await line.derive(exported.folder, prepared.folder, out, recipe, bench)
+            async def make(out: Path, step: StepContext) -> None:
+                await line.derive(exported.folder, prepared.folder, out, recipe, step)
 
             return await self._run(now, "quantize", key, make)
 
     async def _assess(
-        self, now: RunningStep, recipe: Recipe, line: Line, source: Found, built: Result, asked: Result
+        self, now: RunningStep, recipe: Recipe, line: Line, source: SourceModel, built: Result, asked: Result
     ) -> tuple[Quality, Path | None]:
-        async def make(out: Path, bench: Workbench) -> None:
-            found = await line.assess(built.folder, recipe, asked.folder, self._cases, out, bench)
+        async def make(out: Path, step: StepContext) -> None:
+            found = await line.assess(built.folder, recipe, asked.folder, self._cases, out, step)
             (out / _QUALITY).write_bytes(msgspec.json.encode(found))
 
         key = step_keys.check(source, built.key, asked.key, has_source=line.has_source)
@@ -232,7 +230,7 @@ class _Build:
         found = msgspec.json.decode((done.folder / _QUALITY).read_bytes(), type=Quality)
         return found, fingerprint if fingerprint.is_file() else None
 
-    async def _measure(self, found: Found, exported: Result, chosen: list[Trial]) -> Measured | None:
+    async def _measure(self, found: SourceModel, exported: Result, chosen: list[Trial]) -> Measured | None:
         """Measure what was chosen, and return what the float32 graph costs, where it is not among that."""
         if found.task is not Task.GENERATE:
             return None
@@ -245,10 +243,10 @@ class _Build:
             return floats.measured[0] if floats is not None and floats.measured else None
         return await self._measure_one(found, exported, "float32 graph")
 
-    async def _measure_one(self, found: Found, built: Result, what: str) -> Measured | None:
+    async def _measure_one(self, found: SourceModel, built: Result, what: str) -> Measured | None:
         settings, name = self._site.settings, f"{self._order.name}:{what}"
 
-        async def make(out: Path, _bench: Workbench) -> None:
+        async def make(out: Path, _step: StepContext) -> None:
             measured = await measure(built.folder, name, found.context_length, settings)
             (out / _MEASURED).write_bytes(msgspec.json.encode(measured))
 
@@ -263,7 +261,7 @@ class _Build:
         return measured
 
     async def _install(
-        self, found: Found, source: Source, exported: Result, chosen: list[Trial], report: Report
+        self, found: SourceModel, source: Source, exported: Result, chosen: list[Trial], report: Report
     ) -> Installed:
         with self._journal.step("card", "card, model card, inputs, sha256 of each file"):
             staged = await asyncio.to_thread(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from foundry_lite import machine
 from foundry_lite.catalog.recipe import Precision, Recipe
-from foundry_lite.conversion.sources.source_model import Exporter, Found
+from foundry_lite.conversion.sources.source_model import Exporter, SourceModel
 from foundry_lite.errors import MemoryShort, StorageFull
 from foundry_lite.store.manifest import Source
 
@@ -17,7 +17,7 @@ _OVERHEAD = 600_000_000  # bytes that a build takes beside its weights: mostly t
 _FLOAT = 4
 
 
-def require_memory(found: Found) -> None:
+def require_memory(found: SourceModel) -> None:
     """Refuse a build that would not fit: 4 bytes for each parameter, and what torch takes. Raises `MemoryShort`."""
     if found.exporter is Exporter.NONE:
         return  # no torch, and weights are streamed
@@ -35,7 +35,7 @@ def memory_needed(parameters: int) -> int:
     return _FLOAT * parameters + _OVERHEAD
 
 
-def require_room(found: Found, recipes: Sequence[Recipe], home: Path) -> None:
+def require_room(found: SourceModel, recipes: Sequence[Recipe], home: Path) -> None:
     """Refuse a build for which the disk has no room. Raises `StorageFull`."""
     # Merged weights, the export, and each variant with an eighth more for its scales, or the companion's 8 bits.
     bits = 64 + sum(one.precision.bits * 9 / 8 + 8 * one.fast_prefill for one in recipes)

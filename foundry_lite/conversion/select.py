@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from foundry_lite.catalog.recipe import Recipe
 from foundry_lite.catalog.report import Quality, Verdict
-from foundry_lite.conversion.build_spec import Order, Walk
+from foundry_lite.conversion.build_spec import BuildSpec, Walk
 from foundry_lite.conversion.candidate import Trial
 from foundry_lite.conversion.evaluate import quality
 from foundry_lite.errors import BuildFailed, GateFailed, StorageFull
@@ -14,7 +14,7 @@ from foundry_lite.errors import BuildFailed, GateFailed, StorageFull
 Attempt = Callable[[Recipe], Awaitable[Trial]]
 
 
-async def walk(order: Order, attempt: Attempt, trials: list[Trial]) -> list[Trial]:
+async def walk(order: BuildSpec, attempt: Attempt, trials: list[Trial]) -> list[Trial]:
     """Build recipes with ``attempt`` as the order says, each into ``trials``; return those to install, the best first.
 
     A candidate that cannot be built, or is broken, is a refused one as long as others may do. Raises `GateFailed`, or
@@ -34,7 +34,7 @@ async def walk(order: Order, attempt: Attempt, trials: list[Trial]) -> list[Tria
     return [next((one for one in built if quality.is_tolerable(one.quality, last.quality)), last)]
 
 
-async def _attempt(order: Order, attempt: Attempt, recipe: Recipe) -> Trial:
+async def _attempt(order: BuildSpec, attempt: Attempt, recipe: Recipe) -> Trial:
     try:
         return await attempt(recipe)
     except BuildFailed as error:
@@ -44,7 +44,7 @@ async def _attempt(order: Order, attempt: Attempt, recipe: Recipe) -> Trial:
         return Trial(recipe, None, Quality(), Verdict((error.message,)))
 
 
-def explain(order: Order, trials: Sequence[Trial], chosen: Sequence[Trial]) -> str:
+def explain(order: BuildSpec, trials: Sequence[Trial], chosen: Sequence[Trial]) -> str:
     """Say in one or two sentences why what was chosen was chosen, or, when nothing was, why not."""
     refused = [f"{one.variant} was refused: {'; '.join(one.verdict.misses)}" for one in trials if one not in chosen]
     if not chosen:

@@ -15,7 +15,7 @@ from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import Recipe
 from foundry_lite.conversion.export.encoder import needs_optimum
 from foundry_lite.conversion.jobs.code_digest import Makers
-from foundry_lite.conversion.sources.source_model import Exporter, Found, Kind
+from foundry_lite.conversion.sources.source_model import Exporter, Kind, SourceModel
 from foundry_lite.conversion.toolchains.toolchains import GENAI, OPTIMUM, OWN
 from foundry_lite.conversion.variants import is_by_builder, is_calibrated
 from foundry_lite.settings import Settings
@@ -32,7 +32,7 @@ _PREPARE = {
 }
 
 
-def merge(found: Found, source: str, *, allow_pickle: bool) -> Key:
+def merge(found: SourceModel, source: str, *, allow_pickle: bool) -> Key:
     """Return the key of the float folder; ``source`` is the fingerprint of all files."""
     makers = _PREPARE.get(found.kind, Makers())
     glue = (
@@ -44,7 +44,7 @@ def merge(found: Found, source: str, *, allow_pickle: bool) -> Key:
     return inputs, Makers(makers.modules, glue, makers.toolchains)
 
 
-def export(found: Found, prepared: str) -> Key:
+def export(found: SourceModel, prepared: str) -> Key:
     """Return the key of the float32 graph."""
     inputs = {
         "prepared": prepared,
@@ -61,14 +61,14 @@ def export(found: Found, prepared: str) -> Key:
     return inputs, Makers((f"{_CONVERSION}.{module}",), (f"{_CONVERSION}.export.decoder",), (GENAI,))
 
 
-def ask(found: Found, prepared: str, enquiry: Any) -> Key:
+def ask(found: SourceModel, prepared: str, enquiry: Any) -> Key:
     """Return the key of what the source says; ``enquiry`` is all that it is asked."""
     module = "encoder_reference" if _is_encoder(found) else "decoder_reference"
     inputs = {"prepared": prepared, "enquiry": msgspec.to_builtins(enquiry)}
     return inputs, Makers((f"{_CONVERSION}.torch_scripts.{module}",), toolchains=(GENAI,))
 
 
-def quantize(found: Found, exported: str, recipe: Recipe, *, is_finished: bool) -> Key:
+def quantize(found: SourceModel, exported: str, recipe: Recipe, *, is_finished: bool) -> Key:
     """Return the key of a variant. Where the float graph is run, the the kernels of the processor decide, too."""
     inputs = {"exported": exported, "recipe": msgspec.to_builtins(recipe), "is_finished": is_finished}
     if is_finished:
@@ -90,7 +90,7 @@ def quantize(found: Found, exported: str, recipe: Recipe, *, is_finished: bool) 
     return inputs, Makers(names, (f"{_CONVERSION}.variants",), (OWN, GENAI) if is_calibrated(recipe) else (GENAI,))
 
 
-def check(found: Found, built: str, asked: str, *, has_source: bool) -> Key:
+def check(found: SourceModel, built: str, asked: str, *, has_source: bool) -> Key:
     """Return the key of a verdict: of the engine that ran the variant, and of the kernels that it ran with."""
     inputs = {"built": built, "asked": asked, "has_source": has_source, "kernels": machine.find_kernels()}
     if _is_encoder(found):
@@ -98,7 +98,7 @@ def check(found: Found, built: str, asked: str, *, has_source: bool) -> Key:
     return inputs, Makers((f"{_CONVERSION}.evaluate.score_variant",), (f"{_CONVERSION}.evaluate.quality",))
 
 
-def measure(found: Found, built: str, name: str, settings: Settings) -> Key:
+def measure(found: SourceModel, built: str, name: str, settings: Settings) -> Key:
     """Return the key of what a variant costs on this machine; ``name`` stands in the command of its figures."""
     inputs = {
         "built": built,
@@ -111,5 +111,5 @@ def measure(found: Found, built: str, name: str, settings: Settings) -> Key:
     return inputs, Makers((f"{_CONVERSION}.evaluate.speed",))
 
 
-def _is_encoder(found: Found) -> bool:
+def _is_encoder(found: SourceModel) -> bool:
     return found.task is not Task.GENERATE

@@ -14,8 +14,8 @@ from foundry_lite.conversion.evaluate import quality
 from foundry_lite.conversion.evaluate.cases import Case
 from foundry_lite.conversion.evaluate.reference import Enquiry
 from foundry_lite.conversion.export import decoder, encoder
-from foundry_lite.conversion.jobs.step_context import Workbench, link_tree
-from foundry_lite.conversion.sources.source_model import Exporter, Found, Kind
+from foundry_lite.conversion.jobs.step_context import StepContext, link_tree
+from foundry_lite.conversion.sources.source_model import Exporter, Kind, SourceModel
 from foundry_lite.errors import BuildFailed
 from foundry_lite.store.manifest import Check
 
@@ -31,21 +31,21 @@ class Line(Protocol):
     def require(self, recipes: Sequence[Recipe]) -> None:
         """Raise `BuildFailed` for a recipe that this line cannot build."""
 
-    async def export(self, found: Found, prepared: Path, target: Path, bench: Workbench) -> None: ...
+    async def export(self, found: SourceModel, prepared: Path, target: Path, step: StepContext) -> None: ...
 
-    def enquire(self, found: Found, cases: tuple[Case, ...]) -> Any:
+    def enquire(self, found: SourceModel, cases: tuple[Case, ...]) -> Any:
         """Return what the source is asked, a value that can be written as JSON; ``None`` where there is no source."""
 
-    async def ask(self, enquiry: Any, prepared: Path, target: Path, bench: Workbench) -> None:
+    async def ask(self, enquiry: Any, prepared: Path, target: Path, step: StepContext) -> None:
         """Record what the source says."""
 
     def judge(self, prepared: Path, asked: Path, cases: tuple[Case, ...]) -> None:
         """Raise `CheckFailed` when what the source says is of no use."""
 
-    async def derive(self, exported: Path, prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None: ...
+    async def derive(self, exported: Path, prepared: Path, target: Path, recipe: Recipe, step: StepContext) -> None: ...
 
     async def assess(
-        self, built: Path, recipe: Recipe, asked: Path, cases: tuple[Case, ...], target: Path, bench: Workbench
+        self, built: Path, recipe: Recipe, asked: Path, cases: tuple[Case, ...], target: Path, step: StepContext
     ) -> Quality:
         """Measure what a variant loses, and write its fingerprint into ``target``."""
 
@@ -53,7 +53,7 @@ class Line(Protocol):
         """Return what is recorded of a sound variant. Raises `CheckFailed`."""
 
 
-class Decoders:
+class DecoderTask:
     """Models that generate text. ``has_source`` is false for ready graphs, which nothing can be compared with."""
 
     def __init__(self, *, has_source: bool, is_finished: bool) -> None:
@@ -63,36 +63,36 @@ class Decoders:
     def require(self, recipes: Sequence[Recipe]) -> None:
         _refuse(recipes, variants.why_not_built)
 
-    async def export(self, found: Found, prepared: Path, target: Path, bench: Workbench) -> None:
-        await decoder.export(found, prepared, target, bench)
+    async def export(self, found: SourceModel, prepared: Path, target: Path, step: StepContext) -> None:
+        await decoder.export(found, prepared, target, step)
 
-    def enquire(self, found: Found, cases: tuple[Case, ...]) -> Enquiry | None:
+    def enquire(self, found: SourceModel, cases: tuple[Case, ...]) -> Enquiry | None:
         return quality.enquire(found, cases) if self.has_source else None
 
-    async def ask(self, enquiry: Enquiry | None, prepared: Path, target: Path, bench: Workbench) -> None:
+    async def ask(self, enquiry: Enquiry | None, prepared: Path, target: Path, step: StepContext) -> None:
         if enquiry is not None:
-            await quality.ask_source(enquiry, prepared, target, bench)
+            await quality.ask_source(enquiry, prepared, target, step)
 
     def judge(self, prepared: Path, asked: Path, cases: tuple[Case, ...]) -> None:
         if self.has_source:
             quality.judge_source(prepared, asked, cases)
 
-    async def derive(self, exported: Path, prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None:
+    async def derive(self, exported: Path, prepared: Path, target: Path, recipe: Recipe, step: StepContext) -> None:
         if self.is_finished:
             link_tree(exported, target)
         else:
-            await variants.derive(exported, prepared, target, recipe, bench)
+            await variants.derive(exported, prepared, target, recipe, step)
 
     async def assess(
-        self, built: Path, recipe: Recipe, asked: Path, cases: tuple[Case, ...], target: Path, bench: Workbench
+        self, built: Path, recipe: Recipe, asked: Path, cases: tuple[Case, ...], target: Path, step: StepContext
     ) -> Quality:
-        return await quality.assess(built, recipe, asked if self.has_source else None, cases, target, bench)
+        return await quality.assess(built, recipe, asked if self.has_source else None, cases, target, step)
 
     def check(self, found: Quality, recipe: Recipe) -> tuple[Check, ...]:
         return quality.check_fidelity(found, recipe)
 
 
-class Encoders:
+class EncoderTask:
     """Models that turn text into vectors or scores."""
 
     has_source = True
@@ -101,25 +101,25 @@ class Encoders:
     def require(self, recipes: Sequence[Recipe]) -> None:
         _refuse(recipes, encoder.contradiction)
 
-    async def export(self, found: Found, prepared: Path, target: Path, bench: Workbench) -> None:
-        await encoder.export(found, prepared, target, bench)
+    async def export(self, found: SourceModel, prepared: Path, target: Path, step: StepContext) -> None:
+        await encoder.export(found, prepared, target, step)
 
-    def enquire(self, found: Found, _cases: tuple[Case, ...]) -> dict[str, Any]:
+    def enquire(self, found: SourceModel, _cases: tuple[Case, ...]) -> dict[str, Any]:
         return encoder.enquire(found)
 
-    async def ask(self, enquiry: dict[str, Any], prepared: Path, target: Path, bench: Workbench) -> None:
-        await encoder.ask(enquiry, prepared, target, bench)
+    async def ask(self, enquiry: dict[str, Any], prepared: Path, target: Path, step: StepContext) -> None:
+        await encoder.ask(enquiry, prepared, target, step)
 
     def judge(self, prepared: Path, asked: Path, cases: tuple[Case, ...]) -> None:
         """Nothing to judge: encoders answer no cases."""
 
-    async def derive(self, exported: Path, _prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None:
-        await encoder.derive(exported, target, recipe, bench)
+    async def derive(self, exported: Path, _prepared: Path, target: Path, recipe: Recipe, step: StepContext) -> None:
+        await encoder.derive(exported, target, recipe, step)
 
     async def assess(
-        self, built: Path, _recipe: Recipe, asked: Path, _cases: tuple[Case, ...], target: Path, bench: Workbench
+        self, built: Path, _recipe: Recipe, asked: Path, _cases: tuple[Case, ...], target: Path, step: StepContext
     ) -> Quality:
-        return await encoder.check(built, asked, target, bench)
+        return await encoder.check(built, asked, target, step)
 
     def check(self, found: Quality, recipe: Recipe) -> tuple[Check, ...]:
         return encoder.check_similarity(found, recipe)
@@ -131,10 +131,10 @@ def _refuse(recipes: Sequence[Recipe], why_not: Callable[[Recipe], str]) -> None
             raise BuildFailed(f"{recipe.variant} cannot be built: {problem}", hint="Take another --variant.")
 
 
-def line_for(found: Found) -> Line:
+def line_for(found: SourceModel) -> Line:
     """Return the line that a source belongs to."""
     if found.task is not Task.GENERATE:
-        return Encoders()
+        return EncoderTask()
     is_graph = found.exporter is Exporter.NONE
     is_finished = found.kind is Kind.GENAI or (is_graph and found.weight_bits < _HALF)
-    return Decoders(has_source=not is_graph, is_finished=is_finished)
+    return DecoderTask(has_source=not is_graph, is_finished=is_finished)

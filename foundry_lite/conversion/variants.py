@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from foundry_lite.catalog.recipe import Algorithm, KvPrecision, Precision, Provider, Recipe
-from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.jobs.step_context import StepContext
 from foundry_lite.conversion.quantize.calibration_data import calibration_tokens
 from foundry_lite.conversion.toolchains.toolchains import GENAI
 from foundry_lite.errors import BuildFailed
@@ -34,7 +34,7 @@ _ALGORITHMS = {Algorithm.RTN: "default", Algorithm.K_QUANT: "k_quant"}
 _MIXED = "matmul_mixed_precision=last_matmul:int8,mixed_layers:int8"
 
 
-async def derive(exported: Path, prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None:
+async def derive(exported: Path, prepared: Path, target: Path, recipe: Recipe, step: StepContext) -> None:
     """Write a variant into ``target``, which exists and is empty.
 
     ``exported`` is the float32 export, ``prepared`` the float folder that it was made of (with its grid, if any).
@@ -43,9 +43,9 @@ async def derive(exported: Path, prepared: Path, target: Path, recipe: Recipe, b
     if problem := why_not_built(recipe):
         raise BuildFailed(f"{recipe.variant} cannot be built: {problem}", hint="Take another recipe or provider.")
     if is_by_builder(recipe):
-        await _by_builder(prepared, target, recipe, bench)
+        await _by_builder(prepared, target, recipe, step)
         return
-    await _by_us(exported, prepared, target, recipe, bench)
+    await _by_us(exported, prepared, target, recipe, step)
     if recipe.provider is Provider.OPENVINO:
         _ask_for_openvino(target / _CONFIG)
 
@@ -85,30 +85,30 @@ def why_not_built(recipe: Recipe) -> str:
     return ""
 
 
-async def _by_us(exported: Path, prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None:
+async def _by_us(exported: Path, prepared: Path, target: Path, recipe: Recipe, step: StepContext) -> None:
     job: dict[str, Any] = {"target": str(target), "recipe": recipe, "prepared": str(prepared)}
     if is_calibrated(recipe):
         job["texts"] = calibration_tokens(exported)
-    path = bench.scratch / "job.json"
+    path = step.scratch / "job.json"
     path.write_bytes(msgspec.json.encode(job))
-    await bench.run("foundry_lite.conversion.quantize.derive", exported, path, toolchain=GENAI)
+    await step.run("foundry_lite.conversion.quantize.derive", exported, path, toolchain=GENAI)
     if recipe.adapters:
-        await bench.run("foundry_lite.conversion.lora.make_adaptable", target, toolchain=GENAI)
+        await step.run("foundry_lite.conversion.lora.make_adaptable", target, toolchain=GENAI)
     if recipe.fast_prefill:
-        await bench.run("foundry_lite.conversion.quantize.prefill_graph", exported, target, toolchain=GENAI)
+        await step.run("foundry_lite.conversion.quantize.prefill_graph", exported, target, toolchain=GENAI)
 
 
-async def _by_builder(prepared: Path, target: Path, recipe: Recipe, bench: Workbench) -> None:
+async def _by_builder(prepared: Path, target: Path, recipe: Recipe, step: StepContext) -> None:
     options = ["prune_lm_head=true"]
     if recipe.precision.is_quantized:
         options += [f"block_size={recipe.block_size or 32}", f"is_symmetric={str(recipe.symmetric).lower()}"]
         options += [f"algo_config={_ALGORITHMS[recipe.algorithm]}", *[_MIXED] * recipe.mixed]
     provider, _ = _BUILDER[recipe.provider]
-    await bench.run(
+    await step.run(
         "foundry_lite.conversion.torch_scripts.export_provider",
         prepared,
         target,
-        bench.folder("cache"),
+        step.folder("cache"),
         recipe.precision,
         provider,
         *options,

@@ -41,7 +41,7 @@ _LONGEST_SPACE = 1_000  # letters of white space that are waited for; a model th
 _AROUND_TEXT = (("<response>", "</response>"), ("<answer>", "</answer>"))
 
 
-class Stage(StrEnum):
+class ReasoningState(StrEnum):
     """Where an answer begins: the prompt may have opened the thoughts, and it may have closed them."""
 
     FREE = "free"  # the model opens its thoughts, or answers at once
@@ -59,12 +59,12 @@ def recognise_tags(template: str, tokens: Collection[str]) -> Tags | None:
     return None
 
 
-def stage_of(prompt_end: str, tags: Tags) -> Stage:
+def stage_of(prompt_end: str, tags: Tags) -> ReasoningState:
     """Say where an answer to a prompt begins, whose last characters these are."""
     end = prompt_end.rstrip()
     if end.endswith((tags.opening, tags.opening + tags.title)):
-        return Stage.INSIDE
-    return Stage.OVER if end.endswith(tags.closing) else Stage.FREE
+        return ReasoningState.INSIDE
+    return ReasoningState.OVER if end.endswith(tags.closing) else ReasoningState.FREE
 
 
 class Split(NamedTuple):
@@ -74,24 +74,24 @@ class Split(NamedTuple):
     text: str = ""
 
 
-class ThoughtSplitter:
+class ReasoningParser:
     """Divides an answer that arrives in pieces into thoughts and text; tags and white space around them are neither.
 
     So are tags around the text, where the family has some; they may be left out.
     """
 
-    def __init__(self, tags: Tags, stage: Stage) -> None:
+    def __init__(self, tags: Tags, stage: ReasoningState) -> None:
         self._tags = tags
         self._stage = stage
         self._held = ""
-        self._skips_title = stage is Stage.INSIDE and bool(tags.title)
-        self._trims = stage is not Stage.FREE  # white space behind a tag
+        self._skips_title = stage is ReasoningState.INSIDE and bool(tags.title)
+        self._trims = stage is not ReasoningState.FREE  # white space behind a tag
         self._end = ""  # the tag that ends the text
         self._may_wrap = bool(tags.answer)  # no text so far: a tag may stand before it
 
     @property
     def is_inside(self) -> bool:
-        return self._stage is Stage.INSIDE
+        return self._stage is ReasoningState.INSIDE
 
     @property
     def held(self) -> int:
@@ -101,15 +101,15 @@ class ThoughtSplitter:
     def feed(self, piece: str) -> Split:
         """Take the next piece; return what is decided."""
         self._held += piece
-        if self._stage is Stage.FREE:
+        if self._stage is ReasoningState.FREE:
             self._open()
-        thought = self._think() if self._stage is Stage.INSIDE else ""
-        return Split(thought, self._speak() if self._stage is Stage.OVER else "")
+        thought = self._think() if self._stage is ReasoningState.INSIDE else ""
+        return Split(thought, self._speak() if self._stage is ReasoningState.OVER else "")
 
     def flush(self) -> Split:
         """Return what was held back, now that nothing follows."""
         held, self._held = self._held, ""
-        if self._stage is Stage.INSIDE:
+        if self._stage is ReasoningState.INSIDE:
             return Split(held.strip())
         return Split(text=held.lstrip() if self._trims else held)
 
@@ -117,12 +117,12 @@ class ThoughtSplitter:
         begun = self._held.lstrip()
         opening, closing = self._tags.opening, self._tags.closing
         if begun.startswith(opening):
-            self._stage, self._held, self._trims = Stage.INSIDE, begun[len(opening) :], True
+            self._stage, self._held, self._trims = ReasoningState.INSIDE, begun[len(opening) :], True
             self._skips_title = bool(self._tags.title)
         elif begun.startswith(closing):  # some end thoughts that they never began
-            self._stage, self._held, self._trims = Stage.OVER, begun[len(closing) :], True
+            self._stage, self._held, self._trims = ReasoningState.OVER, begun[len(closing) :], True
         elif not (opening.startswith(begun) or closing.startswith(begun)) or len(self._held) > _LONGEST_SPACE:
-            self._stage = Stage.OVER
+            self._stage = ReasoningState.OVER
 
     def _think(self) -> str:
         """Take thoughts out of what is held, up to the closing tag or to what may begin it."""
@@ -136,7 +136,7 @@ class ThoughtSplitter:
             self._trim()
         thought, tag, rest = self._held.partition(closing)
         if tag:
-            self._stage, self._held, self._trims = Stage.OVER, rest, True
+            self._stage, self._held, self._trims = ReasoningState.OVER, rest, True
             return thought.rstrip()
         thought = _without_space(thought[: len(thought) - overlap(thought, closing)])
         self._held = self._held[len(thought) :]

@@ -17,7 +17,7 @@ import pytest
 from foundry_lite.catalog.recipe import Precision, Recipe, recipe_for
 from foundry_lite.catalog.reference import parse_reference
 from foundry_lite.conversion import variants
-from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.jobs.step_context import StepContext
 from foundry_lite.conversion.lora.import_adapter import fit, install, read_adapter
 from foundry_lite.conversion.lora.targets import read_places
 from foundry_lite.conversion.toolchains.toolchains import GENAI, Toolchains
@@ -143,7 +143,7 @@ def test_a_quantized_base_takes_adapters_and_computes_what_it_did_without(tmp_pa
 
 async def derive(source: Path, scratch: Path, precision: Precision) -> tuple[Path, Path]:
     """Build the model as an import does; return it without places for adapters, and with them."""
-    bench = Workbench(scratch, scratch / "log", Toolchains(scratch / "toolchains"))
+    bench = StepContext(scratch, scratch / "log", Toolchains(scratch / "toolchains"))
     exported = scratch / "float32"
     if not exported.exists():
         exported.mkdir()

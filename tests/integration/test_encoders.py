@@ -20,9 +20,9 @@ from foundry_lite.catalog.recipe import parse_variant
 from foundry_lite.conversion.checkpoint.normalize import prepare
 from foundry_lite.conversion.evaluate import run_encoder
 from foundry_lite.conversion.export import encoder as encoders
-from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.jobs.step_context import StepContext
 from foundry_lite.conversion.sources import sentence_transformers
-from foundry_lite.conversion.sources.source_model import Found
+from foundry_lite.conversion.sources.source_model import SourceModel
 from foundry_lite.conversion.toolchains.toolchains import Toolchains
 from foundry_lite.conversion.torch_scripts import encoder_reference, export_encoder
 from foundry_lite.engine.encoder.pooling import pool
@@ -41,8 +41,8 @@ class _Built:
     def __init__(self, folder: Path, source: Path, through: encoders.Through | None = None) -> None:
         self.folder = folder
         (folder / "scratch").mkdir(parents=True)
-        self.bench = Workbench(folder / "scratch", folder / "log", Toolchains(folder / "toolchains"))
-        self.found: Found = sentence_transformers.inspect(source)
+        self.bench = StepContext(folder / "scratch", folder / "log", Toolchains(folder / "toolchains"))
+        self.found: SourceModel = sentence_transformers.inspect(source)
         self.prepared, self.exported, self.asked = (self._new(name) for name in ("prepared", "exported", "asked"))
         asyncio.run(self._make(through))
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from foundry_lite.catalog.reference import parse_reference
 from foundry_lite.engine.runners.base import Logits
 from foundry_lite.engine.runners.ort import OrtRunner
-from foundry_lite.engine.sampling.sampler import Choice, Chooser
+from foundry_lite.engine.sampling.sampler import Choice, SequenceSampler
 from foundry_lite.engine.scheduling import batch_invariance
 from foundry_lite.engine.scheduling.prompt_lookup import PromptLookup
 from foundry_lite.engine.scheduling.scheduler import Scheduler
 from foundry_lite.engine.text.tokenizer import TextModel
-from foundry_lite.engine.worker.output_processor import Answer
+from foundry_lite.engine.worker.output_processor import OutputProcessor
 from foundry_lite.engine.worker.sequence import Turn
 from foundry_lite.generation import Delta, Sampling
 from foundry_lite.store.store import Store
@@ -53,7 +53,7 @@ def block_128(store: Store) -> Path:
 
 
 @dataclass(slots=True, eq=False)
-class Heard(Turn):
+class ReadResult(Turn):
     """A turn that remembers its tokens."""
 
     heard: list[int] = field(default_factory=list)
@@ -75,11 +75,11 @@ class Served:
         self.tokens: dict[int, list[int]] = {}
 
     def begin(self, number: int, prompt: list[int], new: int, sampling: Sampling = GREEDY, guesses: int = 0) -> None:
-        turn = Heard(
+        turn = ReadResult(
             number,
             prompt,
-            Chooser(sampling, prompt=prompt),
-            Answer(self._text.detokenizer(), ()),
+            SequenceSampler(sampling, prompt=prompt),
+            OutputProcessor(self._text.detokenizer(), ()),
             frozenset(),
             new,
             lookup=PromptLookup(prompt, guesses) if guesses else None,

@@ -14,7 +14,7 @@ import pytest
 from foundry_lite.conversion.checkpoint.merge_lora import merge
 from foundry_lite.conversion.checkpoint.normalize import prepare
 from foundry_lite.conversion.formats import safetensors
-from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.jobs.step_context import StepContext
 from foundry_lite.conversion.sources.detect import inspect
 from foundry_lite.conversion.sources.peft_adapter import shards_of
 from foundry_lite.conversion.sources.source_model import Options
@@ -221,7 +221,7 @@ async def prepared_by_the_pipeline(source: Path, folder: Path, options: Options 
     scratch, target = folder / "scratch", folder / "prepared"
     scratch.mkdir()
     target.mkdir()
-    bench = Workbench(scratch, folder / "log", Toolchains(folder / "toolchains"))
+    bench = StepContext(scratch, folder / "log", Toolchains(folder / "toolchains"))
     await prepare(inspect(source, options), target, bench)
     return target
 

@@ -20,9 +20,9 @@ from foundry_lite.catalog.recipe import Precision, Recipe, recipe_for
 from foundry_lite.conversion import variants
 from foundry_lite.conversion.checkpoint import normalize
 from foundry_lite.conversion.export import decoder
-from foundry_lite.conversion.jobs.step_context import PACKAGE, Workbench
+from foundry_lite.conversion.jobs.step_context import PACKAGE, StepContext
 from foundry_lite.conversion.sources import detect
-from foundry_lite.conversion.sources.source_model import Found, Kind
+from foundry_lite.conversion.sources.source_model import Kind, SourceModel
 from foundry_lite.conversion.toolchains.toolchains import Toolchains
 from foundry_lite.engine.runners.select import open_runner
 from tests.float_model import write_float_model
@@ -73,7 +73,7 @@ _PACKED: dict[str, tuple[str, dict[str, Any], bool]] = {
 class Built:
     """One source on its way: what it was found to be, its float folder, its export, what torch computes."""
 
-    found: Found
+    found: SourceModel
     prepared: Path
     exported: Path
     logits: NDArray[np.float32]  # (tokens, vocabulary)
@@ -116,9 +116,9 @@ def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, B
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Workbench:
+def bench(tmp_path: Path) -> StepContext:
     (tmp_path / "scratch").mkdir()
-    return Workbench(tmp_path / "scratch", tmp_path / "log", Toolchains(tmp_path / "toolchains"))
+    return StepContext(tmp_path / "scratch", tmp_path / "log", Toolchains(tmp_path / "toolchains"))
 
 
 def divergence(expected: NDArray[np.float32], folder: Path) -> float:
@@ -135,7 +135,7 @@ def _logprobs(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
 
 
-def derive(one: Built, target: Path, recipe: Recipe, bench: Workbench) -> Path:
+def derive(one: Built, target: Path, recipe: Recipe, bench: StepContext) -> Path:
     target.mkdir()
     asyncio.run(variants.derive(one.exported, one.prepared, target, recipe, bench))
     return target
@@ -183,7 +183,7 @@ def _integers(packed: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     ],
 )
 def test_kept_integers_lose_nothing(
-    name: str, bound: float, built: dict[str, Built], tmp_path: Path, bench: Workbench
+    name: str, bound: float, built: dict[str, Built], tmp_path: Path, bench: StepContext
 ) -> None:
     one = built[name]
     assert one.found.recipe is not None
@@ -199,7 +199,7 @@ def test_kept_integers_lose_nothing(
     assert len(floats) == 2 * 7 - 2 * 2 + 1  # queries, keys and values are one product
 
 
-def test_rounding_anew_loses_more_than_keeping(built: dict[str, Built], tmp_path: Path, bench: Workbench) -> None:
+def test_rounding_anew_loses_more_than_keeping(built: dict[str, Built], tmp_path: Path, bench: StepContext) -> None:
     one = built["gptq"]
     assert one.found.recipe is not None
     kept = derive(one, tmp_path / "kept", one.found.recipe, bench)
@@ -241,7 +241,7 @@ def test_the_tokenizer_of_a_gguf_file_is_the_one_that_it_was_made_from(built: di
     ids=["inline", "external", "merged", "counted"],
 )
 def test_a_plain_graph_computes_what_its_source_does(
-    options: dict[str, Any], source: Path, tmp_path: Path, bench: Workbench, built: dict[str, Built]
+    options: dict[str, Any], source: Path, tmp_path: Path, bench: StepContext, built: dict[str, Built]
 ) -> None:
     folder = write_plain_onnx(source, tmp_path / "plain", **options)
     found = detect.inspect(folder)

@@ -17,8 +17,8 @@ from foundry_lite.catalog.report import Quality
 from foundry_lite.conversion.evaluate import quality
 from foundry_lite.conversion.evaluate.cases import Case, read_cases
 from foundry_lite.conversion.evaluate.gate import Gate, judge
-from foundry_lite.conversion.jobs.step_context import Workbench
-from foundry_lite.conversion.sources.source_model import Found, Kind
+from foundry_lite.conversion.jobs.step_context import StepContext
+from foundry_lite.conversion.sources.source_model import Kind, SourceModel
 from foundry_lite.conversion.toolchains.toolchains import Toolchains
 from foundry_lite.errors import BuildFailed, CheckFailed
 from tests.support import ROOT
@@ -45,11 +45,11 @@ class Asked:
         self.reference.mkdir()
         scratch = folder / "scratch"
         scratch.mkdir()
-        self.bench = Workbench(scratch, folder / "log.txt", Toolchains(folder / "toolchains"))
+        self.bench = StepContext(scratch, folder / "log.txt", Toolchains(folder / "toolchains"))
 
     def ask(self) -> Asked:
         files = tuple(SOURCE.iterdir())
-        found = Found(Kind.FOLDER, SOURCE, files, "LlamaForCausalLM", 4_394_240, 4096)
+        found = SourceModel(Kind.FOLDER, SOURCE, files, "LlamaForCausalLM", 4_394_240, 4096)
         enquiry = quality.enquire(found, self.cases)
         asyncio.run(quality.ask_source(enquiry, SOURCE, self.reference, self.bench))
         quality.judge_source(SOURCE, self.reference, self.cases)

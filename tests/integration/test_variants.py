@@ -12,7 +12,7 @@ import pytest
 
 from foundry_lite.catalog.recipe import Provider, parse_variant
 from foundry_lite.conversion import variants
-from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.jobs.step_context import StepContext
 from foundry_lite.conversion.quantize import derive as graph
 from foundry_lite.conversion.quantize.calibration_data import TOKENS, calibration_tokens
 from foundry_lite.conversion.toolchains.toolchains import Toolchains
@@ -140,7 +140,7 @@ def test_what_nobody_can_build_is_refused(variant: str, says: str) -> None:
 def test_openvino_gets_the_cpu_s_graph(built: Path, tmp_path: Path) -> None:
     target = tmp_path / "made"
     target.mkdir()
-    bench = Workbench(tmp_path, tmp_path / "log", Toolchains(tmp_path))
+    bench = StepContext(tmp_path, tmp_path / "log", Toolchains(tmp_path))
     recipe = parse_variant("openvino-int4")
     asyncio.run(variants.derive(built / "plain", built / "plain-source", target, recipe, bench))
     config = json.loads((target / "genai_config.json").read_bytes())
@@ -153,7 +153,7 @@ def test_openvino_gets_the_cpu_s_graph(built: Path, tmp_path: Path) -> None:
 def test_the_builder_makes_what_is_for_other_providers(built: Path, tmp_path: Path) -> None:
     target = tmp_path / "made"
     target.mkdir()
-    bench = Workbench(tmp_path, tmp_path / "log", Toolchains(tmp_path))
+    bench = StepContext(tmp_path, tmp_path / "log", Toolchains(tmp_path))
     recipe = parse_variant("cuda-int4-asym-kq-mixed")
     assert recipe.provider is Provider.CUDA
     asyncio.run(variants.derive(built / "plain", built / "plain-source", target, recipe, bench))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from foundry_lite.conversion.formats.peft_config import CONFIG, WEIGHTS, is_adapter
 from foundry_lite.conversion.lora.import_adapter import fit, read_adapter
-from foundry_lite.conversion.lora.targets import Part, Place, Places, read_places, write_places
+from foundry_lite.conversion.lora.targets import LoraTarget, LoraTargets, Part, read_places, write_places
 from foundry_lite.engine.runners import adapter_file
 from foundry_lite.errors import (
     DamagedArtifact,
@@ -28,16 +28,16 @@ from tests.unit.safetensors_file import write_raw
 Arrays = dict[str, NDArray[np.float32]]
 
 # Two layers as the builder makes them: 6 wide, 4 + 2 + 2 columns of queries, keys and values, 5 in the MLP.
-PLACES = Places(
+PLACES = LoraTargets(
     tuple(
         place
         for layer in range(2)
         for place in (
-            Place(layer, "qkv_proj", 6, 8, (Part("q_proj", 0, 4), Part("k_proj", 4, 6), Part("v_proj", 6, 8))),
-            Place(layer, "o_proj", 4, 6, (Part("o_proj", 0, 6),)),
-            Place(layer, "gate_proj", 6, 5, (Part("gate_proj", 0, 5),)),
-            Place(layer, "up_proj", 6, 5, (Part("up_proj", 0, 5),)),
-            Place(layer, "down_proj", 5, 6, (Part("down_proj", 0, 6),)),
+            LoraTarget(layer, "qkv_proj", 6, 8, (Part("q_proj", 0, 4), Part("k_proj", 4, 6), Part("v_proj", 6, 8))),
+            LoraTarget(layer, "o_proj", 4, 6, (Part("o_proj", 0, 6),)),
+            LoraTarget(layer, "gate_proj", 6, 5, (Part("gate_proj", 0, 5),)),
+            LoraTarget(layer, "up_proj", 6, 5, (Part("up_proj", 0, 5),)),
+            LoraTarget(layer, "down_proj", 5, 6, (Part("down_proj", 0, 6),)),
         )
     )
 )

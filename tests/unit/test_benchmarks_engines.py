@@ -15,7 +15,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from benchmarks.peers.figures import DECODE, GAP_P50, GAP_P95, PREFILL, TOTAL, TTFT_P95, Spread, percentile
-from benchmarks.peers.peers import Answer, _chat_arrivals
+from benchmarks.peers.peers import OutputProcessor, _chat_arrivals
 from benchmarks.peers.processes import HOLDS, PeerFailed, Process
 from benchmarks.peers.prompts import Words
 from benchmarks.peers.report import http_share
@@ -26,23 +26,23 @@ from tests.support import ROOT, environment
 
 
 def test_figures_of_known_arrivals() -> None:
-    one = Answer([[(0.5, 1), (0.6, 1), (0.8, 2)]], prompt_tokens=100)
+    one = OutputProcessor([[(0.5, 1), (0.6, 1), (0.8, 2)]], prompt_tokens=100)
     assert PREFILL.read(one) == pytest.approx(200)
     assert DECODE.read(one) == pytest.approx(3 / 0.3)
     assert TOTAL.read(one) == pytest.approx(4 / 0.8)
     assert GAP_P50.read(one) == pytest.approx(100)
-    two = Answer([*one.streams, [(0.7, 1), (1.0, 1)]], prompt_tokens=100)
+    two = OutputProcessor([*one.streams, [(0.7, 1), (1.0, 1)]], prompt_tokens=100)
     assert TOTAL.read(two) == pytest.approx(6 / 1.0)
     assert GAP_P95.read(two) == pytest.approx(300)
     assert TTFT_P95.read(two) == pytest.approx(700)
 
 
 def test_tokens_that_were_not_computed_are_no_prefill() -> None:
-    assert PREFILL.read(Answer([[(0.5, 1)]], prompt_tokens=100, cached_tokens=90)) == pytest.approx(20)
+    assert PREFILL.read(OutputProcessor([[(0.5, 1)]], prompt_tokens=100, cached_tokens=90)) == pytest.approx(20)
 
 
 def test_tokens_that_come_at_once_have_no_speed() -> None:
-    at_once = Answer([[(0.5, 16)]], prompt_tokens=100)
+    at_once = OutputProcessor([[(0.5, 16)]], prompt_tokens=100)
     assert DECODE.read(at_once) is None
     assert GAP_P50.read(at_once) is None
 

@@ -17,10 +17,10 @@ from foundry_lite.catalog.card import Basis, Card, Defaults, Origin, read_card
 from foundry_lite.catalog.recipe import Precision, Provider, Recipe
 from foundry_lite.catalog.report import Candidate, Golden, Measured, Quality, Report, TaskScore, TextLoss
 from foundry_lite.cli.commands.cards import card as card_command
-from foundry_lite.conversion.build_spec import Order
+from foundry_lite.conversion.build_spec import BuildSpec
 from foundry_lite.conversion.evaluate.gate import Gate, judge
 from foundry_lite.conversion.records.write import Facts, add_measured, describe, read_report, record_source, redescribe
-from foundry_lite.conversion.sources.source_model import Found, Kind
+from foundry_lite.conversion.sources.source_model import Kind, SourceModel
 from foundry_lite.engine.tool_calls.model_format import find_voice
 from foundry_lite.errors import DamagedArtifact, FoundryError
 from foundry_lite.store.manifest import digest_build, read_manifest, verify_digests
@@ -64,7 +64,7 @@ def folder(home: Path) -> Path:
 
 
 @pytest.fixture
-def found(tmp_path: Path) -> Found:
+def found(tmp_path: Path) -> SourceModel:
     """An adapter over a base that lies in the Hub's cache."""
     base = tmp_path / "models--maker--base-1b" / "snapshots" / REVISION
     adapter = tmp_path / "skill"
@@ -72,22 +72,22 @@ def found(tmp_path: Path) -> Found:
         one.mkdir(parents=True)
         (one / "weights.safetensors").write_bytes(one.name.encode())
         (one / "config.json").write_text("{}")
-    whole = Found(
+    whole = SourceModel(
         Kind.FOLDER, base, (base / "weights.safetensors", base / "config.json"), "LlamaForCausalLM", 2000, 512,
         license="llama3.2",
     )  # fmt: skip
-    return Found(
+    return SourceModel(
         Kind.ADAPTER, adapter, (adapter / "weights.safetensors", adapter / "config.json"), "LlamaForCausalLM", 50, 512,
         defaults=Defaults(temperature=0.0), license="apache-2.0", base=whole, notes=("A plain template was put in.",),
     )  # fmt: skip
 
 
 @pytest.fixture
-def facts(found: Found) -> Facts:
+def facts(found: SourceModel) -> Facts:
     gate = Gate()
     refused = Candidate(INT4, 1500, bad := quality(70), judge(bad, gate))
     chosen = Candidate(KQ, 1700, good := quality(79), judge(good, gate))
-    order = Order("mine", "skill", (INT4, KQ), gate=gate)
+    order = BuildSpec("mine", "skill", (INT4, KQ), gate=gate)
     report = Report(KQ.variant, (refused, chosen), "the first that passes")
     return Facts(order, found, record_source(found, "/home/ada/skill"), chosen, report, VERSIONS, COMMAND)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundry_lite.engine.chat_template.template_file import shows_thoughts
-from foundry_lite.engine.reasoning import Stage
+from foundry_lite.engine.reasoning import ReasoningState
 from foundry_lite.engine.text.tokenizer import TextModel
 from foundry_lite.engine.tool_calls.harmony import MARKS, ChannelSplitter
 from foundry_lite.engine.worker.output_processor import begin_answer
@@ -49,7 +49,7 @@ ANSWERS = [
 ]
 
 
-def divide(pieces: list[str], stage: Stage = Stage.FREE) -> tuple[str, str]:
+def divide(pieces: list[str], stage: ReasoningState = ReasoningState.FREE) -> tuple[str, str]:
     splitter = ChannelSplitter(stage)
     parts = [splitter.feed(piece) for piece in pieces] + [splitter.flush()]
     return "".join(part.thought for part in parts), "".join(part.text for part in parts)
@@ -73,19 +73,19 @@ def test_any_cut_gives_the_same(case: tuple[str, str, str], data: st.DataObject)
 _PARTS = [*sorted(MARKS), "assistant", "analysis", "final", " to=functions.f", " ", "a", "<|", "{}", "x" * 150]
 
 
-@given(st.lists(st.sampled_from(_PARTS), max_size=9), st.sampled_from([Stage.FREE, Stage.INSIDE]))
+@given(st.lists(st.sampled_from(_PARTS), max_size=9), st.sampled_from([ReasoningState.FREE, ReasoningState.INSIDE]))
 @settings(max_examples=50)
-def test_marks_in_any_order_come_to_an_end_and_to_the_same_one(parts: list[str], stage: Stage) -> None:
+def test_marks_in_any_order_come_to_an_end_and_to_the_same_one(parts: list[str], stage: ReasoningState) -> None:
     """A header that was none led to itself for ever."""
     assert divide(["".join(parts)], stage) == divide(list("".join(parts)), stage) == divide(parts, stage)
 
 
 def test_a_prompt_may_end_within_the_thoughts() -> None:
-    assert divide([f"Hm.<|end|>{FINAL}Yes."], Stage.INSIDE) == ("Hm.", "Yes.")
+    assert divide([f"Hm.<|end|>{FINAL}Yes."], ReasoningState.INSIDE) == ("Hm.", "Yes.")
 
 
 def test_nothing_is_held_back_but_what_may_be_a_mark() -> None:
-    splitter = ChannelSplitter(Stage.FREE)
+    splitter = ChannelSplitter(ReasoningState.FREE)
     assert splitter.feed("<|channel|>analysis<|message|>Hm, 1 < 2").thought == "Hm, 1 < 2"
     assert splitter.feed(" <|e").thought == " "
     assert splitter.held == 3
@@ -98,7 +98,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> TextModel:
 
 def test_an_answer_has_its_thoughts_and_its_call(model: TextModel) -> None:
     request = GenerationRequest(Chat((), (Tool("f"),)), stop=("Hm",))
-    told = begin_answer(request, model.voice, Stage.FREE, model.detokenizer())
+    told = begin_answer(request, model.voice, ReasoningState.FREE, model.detokenizer())
     tokens = model.encode_text(THOUGHT + CALL)
     parts = [told.feed(token) for token in tokens] + [told.flush()]
     (call,) = join_calls(call for part in parts for call in part.calls)
@@ -112,8 +112,8 @@ def test_an_answer_has_its_thoughts_and_its_call(model: TextModel) -> None:
 
 def test_the_end_of_a_prompt_says_where_its_answer_begins(model: TextModel) -> None:
     prompt = model.encode_chat(Chat((Message(Role.USER, "hi"),)))
-    assert model.stage(prompt) is Stage.FREE
-    assert model.stage([*prompt, *model.encode_text("<|channel|>analysis<|message|>")]) is Stage.INSIDE
+    assert model.stage(prompt) is ReasoningState.FREE
+    assert model.stage([*prompt, *model.encode_text("<|channel|>analysis<|message|>")]) is ReasoningState.INSIDE
 
 
 def test_the_list_of_models_says_that_it_reasons() -> None:

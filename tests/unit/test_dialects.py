@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundry_lite.engine.reasoning import Stage
+from foundry_lite.engine.reasoning import ReasoningState
 from foundry_lite.engine.text.tokenizer import TextModel
 from foundry_lite.engine.tool_calls.detect import DIALECTS, recognise
 from foundry_lite.engine.tool_calls.formats import HERMES, MISTRAL
@@ -180,7 +180,7 @@ def test_a_mark_that_is_a_special_token_is_read_all_the_same(family: str, tmp_pa
     model = text_model(tmp_path, family)
     answer = next(answer for name, answer, _, calls in ANSWERS if name == family and calls)
     request = GenerationRequest(Chat((), (Tool("f"), Tool("g"))))
-    told = begin_answer(request, model.voice, Stage.OVER, model.detokenizer())
+    told = begin_answer(request, model.voice, ReasoningState.OVER, model.detokenizer())
     parts = [told.feed(token) for token in model.encode_text(answer)] + [told.flush()]
     assert told.has_calls
     assert "".join(part.text for part in parts) == ""

@@ -13,7 +13,7 @@ from foundry_lite.generation import Delta, Finish, Timings, Usage
 from foundry_lite.protocol.chat.writer import AnswerWriter
 from foundry_lite.protocol.sse import COMMENT, DONE
 from foundry_lite.server.generation.exchange import Exchange
-from foundry_lite.server.generation.pending import Admission
+from foundry_lite.server.generation.pending import PendingGeneration
 from foundry_lite.server.http.responses import EventStream
 from tests.support import served
 
@@ -101,7 +101,7 @@ def test_a_stream_without_silence_or_without_a_pulse_has_no_comments(pulse: floa
 
 def test_a_request_that_is_not_admitted_yet_begins_with_a_comment() -> None:
     async def run() -> list[bytes]:
-        source = Admission(admitted_after(0.25, Source(Delta("a"), LAST)))
+        source = PendingGeneration(admitted_after(0.25, Source(Delta("a"), LAST)))
         return (await read(stream_of(source, pulse=0.1))).sent
 
     sent = asyncio.run(run())
@@ -113,7 +113,7 @@ def test_a_request_that_is_not_admitted_yet_begins_with_a_comment() -> None:
 def test_a_refusal_that_comes_late_is_an_event_and_no_end_of_an_answer() -> None:
     async def run() -> list[bytes]:
         refusal = EngineBusy("no room")
-        source = Admission(admitted_after(0.05, Source(LAST), refusal))
+        source = PendingGeneration(admitted_after(0.05, Source(LAST), refusal))
         return (await read(stream_of(source, pulse=0.02))).sent
 
     sent = [one for one in asyncio.run(run()) if one != COMMENT]
@@ -132,7 +132,10 @@ def test_an_error_in_mid_stream_is_the_last_event() -> None:
 def test_a_refusal_that_comes_soon_is_raised_before_a_stream_begins() -> None:
     async def run() -> None:
         exchange = Exchange(
-            AnswerWriter(served("m")), Admission(admitted_after(0, Source(), InvalidRequest("no"))), served("m"), 0.0
+            AnswerWriter(served("m")),
+            PendingGeneration(admitted_after(0, Source(), InvalidRequest("no"))),
+            served("m"),
+            0.0,
         )
         await exchange.begin(5.0)
 
@@ -146,7 +149,7 @@ def test_a_client_that_leaves_ends_what_was_made_for_it(seconds: float) -> None:
 
     async def run() -> tuple[bool, bool]:
         source = Source(30.0)
-        admission = Admission(admitted_after(seconds, source))
+        admission = PendingGeneration(admitted_after(seconds, source))
         client = Client()
         serving = asyncio.create_task(stream_of(admission, 0.02)({"type": "http"}, client.receive, client.send))
         await asyncio.sleep(0.1)

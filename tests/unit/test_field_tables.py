@@ -34,7 +34,7 @@ from foundry_lite.protocol.responses.request import ResponseBody, ResponseCall, 
 from tests.support import ROOT
 
 
-class Mark(StrEnum):
+class Delimiter(StrEnum):
     """What becomes of a field, in the words of docs/."""
 
     HONOURED = "honoured"
@@ -42,14 +42,14 @@ class Mark(StrEnum):
     ADVISORY = "advisory"
 
 
-HONOURED, REFUSED, ADVISORY = Mark
+HONOURED, REFUSED, ADVISORY = Delimiter
 
 
 @dataclass(frozen=True)
 class Field:
     """A field with a telling value; ``beside`` is what it needs beside it."""
 
-    mark: Mark
+    mark: Delimiter
     value: Any
     beside: dict[str, Any] = field(default_factory=dict)
 
@@ -279,7 +279,7 @@ EMBEDDINGS = Api(
 APIS = {"chat": CHAT, "completion": COMPLETION, "response": RESPONSES, "embedding": EMBEDDINGS}
 
 
-def cases(*marks: Mark) -> list[Any]:
+def cases(*marks: Delimiter) -> list[Any]:
     return [
         pytest.param(api, name, id=f"{title}-{name}")
         for title, api in APIS.items()
@@ -338,13 +338,13 @@ def test_an_advisory_field_changes_nothing(api: Api, name: str) -> None:
     assert api.asked(body(api, **one.beside, **{name: one.value})) == api.asked(body(api, **one.beside))
 
 
-@pytest.mark.parametrize(("api", "name"), cases(*Mark))
+@pytest.mark.parametrize(("api", "name"), cases(*Delimiter))
 def test_any_field_may_be_null_but_those_that_are_needed(api: Api, name: str) -> None:
     is_foreign = name in api.ours and api.ours[name].mark is REFUSED
     if name not in api.least and not is_foreign:
         assert api.asked(body(api, **{name: None})) == api.asked(body(api))
 
 
-@pytest.mark.parametrize(("api", "name"), cases(*Mark))
+@pytest.mark.parametrize(("api", "name"), cases(*Delimiter))
 def test_the_table_in_the_documents_says_what_happens(api: Api, name: str) -> None:
     assert marks_of(api.page, api.heading).get(name) == api.all[name].mark

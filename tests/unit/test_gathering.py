@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from foundry_lite.engine.worker.delta_batcher import Gathering
+from foundry_lite.engine.worker.delta_batcher import DeltaBatcher
 from foundry_lite.generation import Delta, Finish, Usage
 
 
@@ -12,12 +12,12 @@ def token(text: str) -> Delta:
     return Delta(text, tokens=1)
 
 
-def due(gathering: Gathering) -> bool:
+def due(gathering: DeltaBatcher) -> bool:
     return gathering.is_due  # asked anew each time, which a type checker does not expect of a property
 
 
 def test_a_lone_turn_is_told_every_token_as_it_is_made() -> None:
-    gathering = Gathering()
+    gathering = DeltaBatcher()
     for text in "abc":
         assert gathering.add([(1, token(text))]) == 0
         assert due(gathering)
@@ -26,7 +26,7 @@ def test_a_lone_turn_is_told_every_token_as_it_is_made() -> None:
 
 
 def test_several_turns_are_told_together_and_nothing_is_lost_or_reordered() -> None:
-    gathering = Gathering()
+    gathering = DeltaBatcher()
     told = {1: "", 2: ""}
     messages = 0
     for text in "abcdefghij":
@@ -44,7 +44,7 @@ def test_several_turns_are_told_together_and_nothing_is_lost_or_reordered() -> N
 
 
 def test_a_first_token_and_an_end_are_told_at_once_even_among_several() -> None:
-    gathering = Gathering()
+    gathering = DeltaBatcher()
     gathering.add([(1, token("a")), (2, token("b"))])
     gathering.take()
     gathering.add([(1, token("c"))])
@@ -60,7 +60,7 @@ def test_a_first_token_and_an_end_are_told_at_once_even_among_several() -> None:
 
 
 def test_what_was_gathered_for_a_cancelled_turn_is_forgotten() -> None:
-    gathering = Gathering()
+    gathering = DeltaBatcher()
     gathering.add([(1, token("a")), (2, token("b"))])
     gathering.take()
     gathering.add([(1, token("c")), (2, token("d"))])

@@ -17,10 +17,10 @@ from foundry_lite.catalog.recipe import Algorithm, Precision, Provider, Recipe
 from foundry_lite.conversion.checkpoint import normalize
 from foundry_lite.conversion.export import decoder
 from foundry_lite.conversion.formats.onnx_weights import read_weights
-from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.jobs.step_context import StepContext
 from foundry_lite.conversion.sources import detect
 from foundry_lite.conversion.sources.chat_templates import PLAIN_TEMPLATE_NOTE
-from foundry_lite.conversion.sources.source_model import Exporter, Found, Kind
+from foundry_lite.conversion.sources.source_model import Exporter, Kind, SourceModel
 from foundry_lite.conversion.toolchains.toolchains import Toolchains
 from foundry_lite.engine.runners.select import open_runner
 from foundry_lite.errors import DamagedWeights, NotAModel, RemoteCode, UnsafeSource, UnsupportedArchitecture
@@ -46,11 +46,11 @@ def change(folder: Path, edit: Any) -> None:
     (folder / "genai_config.json").write_text(json.dumps(config))
 
 
-def adopt(found: Found, tmp_path: Path) -> Path:
+def adopt(found: SourceModel, tmp_path: Path) -> Path:
     """Do what the pipeline does with it; return the export."""
     for name in ("scratch", "prepared", "exported"):
         (tmp_path / name).mkdir()
-    bench = Workbench(tmp_path / "scratch", tmp_path / "log", Toolchains(tmp_path / "toolchains"))
+    bench = StepContext(tmp_path / "scratch", tmp_path / "log", Toolchains(tmp_path / "toolchains"))
     asyncio.run(normalize.prepare(found, tmp_path / "prepared", bench))
     asyncio.run(decoder.export(found, tmp_path / "prepared", tmp_path / "exported", bench))
     return tmp_path / "exported"

@@ -16,7 +16,7 @@ from foundry_lite.conversion.formats.gguf import GgufHeader, GgufTensor, read_gg
 from foundry_lite.conversion.formats.gguf_mapping import config_of, row_order
 from foundry_lite.conversion.sources import detect
 from foundry_lite.conversion.sources.chat_templates import PLAIN_TEMPLATE_NOTE
-from foundry_lite.conversion.sources.source_model import Exporter, Found, Kind
+from foundry_lite.conversion.sources.source_model import Exporter, Kind, SourceModel
 from foundry_lite.errors import DamagedWeights, NotAModel, SourceRejected, UnsafeSource, UnsupportedArchitecture
 from tests.float_model import write_float_model
 from tests.gguf_writer import write_gguf
@@ -27,7 +27,7 @@ def floats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_float_model(tmp_path_factory.mktemp("float") / "source")
 
 
-def inspect(floats: Path, tmp_path: Path, kind: str = "F32", **changes: Any) -> Found:
+def inspect(floats: Path, tmp_path: Path, kind: str = "F32", **changes: Any) -> SourceModel:
     """Write a file with some key-value pairs changed, and look at it."""
     return detect.inspect(write_gguf(floats, tmp_path / "model.gguf", kind, **changes))
 

@@ -16,7 +16,7 @@ from foundry_lite.conversion.quantize import activations, derive, kquant
 from foundry_lite.conversion.quantize.activations import Walk
 from foundry_lite.conversion.quantize.algorithms import Hessians
 from foundry_lite.conversion.quantize.blocks import quantize_blocks, restore
-from foundry_lite.conversion.quantize.gptq import Propagation
+from foundry_lite.conversion.quantize.gptq import GptqSolver
 from foundry_lite.errors import BuildFailed
 from tests.unit.test_graph import export
 
@@ -54,7 +54,7 @@ def published(weight: _Floats, hessian: NDArray[np.float64]) -> _Floats:
 
 def test_the_numbers_are_those_of_the_published_algorithm() -> None:
     x, weight = inputs(), np.random.default_rng(1).standard_normal((INPUTS, 40), np.float32)
-    ours = restore(Propagation(x.T @ x).quantize(weight, 4, BLOCK, symmetric=True), 4)
+    ours = restore(GptqSolver(x.T @ x).quantize(weight, 4, BLOCK, symmetric=True), 4)
     theirs = published(weight, x.T.astype(np.float64) @ x)
     assert np.isclose(ours, theirs, atol=1e-4).mean() > 0.95  # where float32 rounds a tie the other way, all after it
 
@@ -63,7 +63,7 @@ def test_the_numbers_are_those_of_the_published_algorithm() -> None:
 def test_the_products_error_is_much_smaller_on_other_inputs(symmetric: bool) -> None:
     x, weight = inputs(), np.random.default_rng(1).standard_normal((INPUTS, 40), np.float32)
     others = inputs(0)[300:]
-    made = Propagation(x[:300].T @ x[:300]).quantize(weight, 4, BLOCK, symmetric=symmetric)
+    made = GptqSolver(x[:300].T @ x[:300]).quantize(weight, 4, BLOCK, symmetric=symmetric)
     plain = quantize_blocks(weight, 4, BLOCK, symmetric=symmetric)
     ours, theirs = (float(np.linalg.norm(others @ (restore(one, 4) - weight))) for one in (made, plain))
     assert ours < 0.7 * theirs
@@ -75,13 +75,13 @@ def test_what_the_texts_do_not_show_is_no_reason_to_fail(kind: str) -> None:
     x = {"nothing": x * 0, "one input": x * (np.arange(INPUTS) == 3), "few rows": x[:2], "huge": x * 1e15}[kind]
     weight = np.random.default_rng(1).standard_normal((INPUTS, 8), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        made = restore(Propagation((x.T @ x).astype(np.float32)).quantize(weight, 4, BLOCK, symmetric=True), 4)
+        made = restore(GptqSolver((x.T @ x).astype(np.float32)).quantize(weight, 4, BLOCK, symmetric=True), 4)
     assert np.abs(made - weight).max() < 3.0  # nothing is lost but what the texts do not use
 
 
 def test_inputs_that_are_no_whole_number_of_blocks_are_filled_up() -> None:
     x, weight = inputs(width=80), np.random.default_rng(1).standard_normal((80, 8), np.float32)
-    made = restore(Propagation(x.T @ x).quantize(weight, 4, BLOCK, symmetric=False), 4)
+    made = restore(GptqSolver(x.T @ x).quantize(weight, 4, BLOCK, symmetric=False), 4)
     assert made.shape == (96, 8)
     assert not made[80:].any()
 

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from foundry_lite.engine.grammar.compiler import Constraint, GrammarCompiler
-from foundry_lite.engine.reasoning import Stage
+from foundry_lite.engine.reasoning import ReasoningState
 from foundry_lite.engine.worker.output_processor import begin_answer
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import (
@@ -86,16 +86,16 @@ class Model:
         self.compiler = GrammarCompiler(folder, self.width, self.text.eos_ids)
         (self.eos,) = self.text.eos_ids
 
-    def held(self, request: GenerationRequest, stage: Stage | None = Stage.OVER) -> Constraint:
+    def held(self, request: GenerationRequest, stage: ReasoningState | None = ReasoningState.OVER) -> Constraint:
         constraint = self.compiler.constrain(request, self.text.voice, stage)
         assert constraint is not None
         return constraint
 
-    def accepts(self, request: GenerationRequest, text: str, stage: Stage = Stage.OVER) -> bool:
+    def accepts(self, request: GenerationRequest, text: str, stage: ReasoningState = ReasoningState.OVER) -> bool:
         return accepts(self.held(request, stage), self.tokenizer, text, self.eos)
 
     def read(
-        self, request: GenerationRequest, tokens: list[int], stage: Stage = Stage.OVER
+        self, request: GenerationRequest, tokens: list[int], stage: ReasoningState = ReasoningState.OVER
     ) -> tuple[str, tuple[ToolCall, ...], str]:
         answer = begin_answer(request, self.text.voice, stage, self.text.detokenizer())
         parts = [answer.feed(token) for token in tokens] + [answer.flush()]
@@ -190,7 +190,7 @@ def test_arguments_of_tools_that_are_not_strict_are_free(models: dict[str, Model
 
 
 def test_without_strict_tools_nothing_is_held(models: dict[str, Model]) -> None:
-    assert models["hermes"].compiler.constrain(asked(), models["hermes"].text.voice, Stage.OVER) is None
+    assert models["hermes"].compiler.constrain(asked(), models["hermes"].text.voice, ReasoningState.OVER) is None
 
 
 FORMATS = [
@@ -242,9 +242,9 @@ def test_what_is_demanded_begins_behind_the_thoughts(
 ) -> None:
     model, thought = models[family], 'Hm, {"a": or <tool_ca'
     stages = {
-        Stage.FREE: [answer, f"<think>\n{thought}\n</think>\n\n{answer}"],
-        Stage.INSIDE: [f"{thought}</think>\n\n{answer}"],
-        Stage.OVER: [answer],
+        ReasoningState.FREE: [answer, f"<think>\n{thought}\n</think>\n\n{answer}"],
+        ReasoningState.INSIDE: [f"{thought}</think>\n\n{answer}"],
+        ReasoningState.OVER: [answer],
     }
     for stage, texts in stages.items():
         for text in texts:
@@ -253,7 +253,7 @@ def test_what_is_demanded_begins_behind_the_thoughts(
             assert reasoning == (thought if "</think>" in text else "")
             assert (said, bool(calls)) == ((answer, False) if answer[0] == "{" else ("", True))
     misfit = CALLS["hermes"] % _MISFIT
-    assert not model.accepts(request_, f"{thought}</think>{misfit}", Stage.INSIDE)
+    assert not model.accepts(request_, f"{thought}</think>{misfit}", ReasoningState.INSIDE)
 
 
 def test_no_grammar_begins_before_thoughts_in_a_text_that_is_continued(models: dict[str, Model]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundry_lite.engine.reasoning import Stage
+from foundry_lite.engine.reasoning import ReasoningState
 from foundry_lite.generation import GenerationRequest, Grammar, GrammarKind
 from tests.unit.grammar_support import is_valid, sample
 from tests.unit.newer_dialect_templates import FAMILIES, TOKENS
@@ -115,11 +115,15 @@ def test_channels_are_kept_where_an_answer_is_held_to_a_form(
     models: dict[str, Model], request_: GenerationRequest, body: str, text: str
 ) -> None:
     model = models["gpt-oss"]
-    for thoughts, stage in (("", Stage.FREE), (_THOUGHTS, Stage.FREE), (_THOUGHTS[30:], Stage.INSIDE)):
+    for thoughts, stage in (
+        ("", ReasoningState.FREE),
+        (_THOUGHTS, ReasoningState.FREE),
+        (_THOUGHTS[30:], ReasoningState.INSIDE),
+    ):
         answer = thoughts + body
         assert model.accepts(request_, answer, stage), (stage, answer)
         said, calls, reasoning = model.read(request_, model.text.encode_text(answer), stage)
         assert (said, bool(calls), bool(reasoning)) == (text, "functions" in body, bool(thoughts))
-    assert not model.accepts(request_, '{"a": 1}', Stage.FREE)
+    assert not model.accepts(request_, '{"a": 1}', ReasoningState.FREE)
     if "küche" in body:
-        assert not model.accepts(request_, body.replace("küche", "bath"), Stage.FREE)
+        assert not model.accepts(request_, body.replace("küche", "bath"), ReasoningState.FREE)

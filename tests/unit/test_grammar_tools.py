@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from foundry_lite.engine.grammar.compiler import Constraint, GrammarCompiler
-from foundry_lite.engine.reasoning import Stage
+from foundry_lite.engine.reasoning import ReasoningState
 from foundry_lite.engine.text.tokenizer import TextModel
 from foundry_lite.engine.tool_calls.parser import ToolCallParser
 from foundry_lite.errors import InvalidRequest
@@ -61,7 +61,7 @@ class Model:
 
     def constrain(self, tools: tuple[Tool, ...], choice: ToolChoice) -> Constraint | None:
         request = GenerationRequest(Chat((), tools), tool_choice=choice)
-        return self.compiler.constrain(request, self.text.voice, Stage.OVER)
+        return self.compiler.constrain(request, self.text.voice, ReasoningState.OVER)
 
     def read(self, tokens: list[int]) -> tuple[str, tuple[ToolCall, ...]]:
         detokenizer, parser = self.text.detokenizer(), ToolCallParser()

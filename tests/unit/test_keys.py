@@ -14,14 +14,14 @@ from foundry_lite.catalog.recipe import parse_variant
 from foundry_lite.conversion import step_keys
 from foundry_lite.conversion.jobs.code_digest import Code, Makers
 from foundry_lite.conversion.jobs.step_context import PACKAGE
-from foundry_lite.conversion.sources.source_model import Exporter, Found, Kind
+from foundry_lite.conversion.sources.source_model import Exporter, Kind, SourceModel
 from foundry_lite.conversion.toolchains.toolchains import GENAI, OWN, Toolchains
 from foundry_lite.settings import Settings
 
-DECODER = Found(Kind.FOLDER, Path("x"), (), "LlamaForCausalLM", 1, 100)
+DECODER = SourceModel(Kind.FOLDER, Path("x"), (), "LlamaForCausalLM", 1, 100)
 ENCODER = dataclasses.replace(DECODER, kind=Kind.SENTENCES, exporter=Exporter.ENCODER, task=Task.EMBED)
 FOUND = {"decoder": DECODER, "encoder": ENCODER, "adapter": dataclasses.replace(DECODER, kind=Kind.ADAPTER)}
-STEPS: dict[str, Callable[[Found], step_keys.Key]] = {
+STEPS: dict[str, Callable[[SourceModel], step_keys.Key]] = {
     "merge": lambda found: step_keys.merge(found, "s", allow_pickle=False),
     "export": lambda found: step_keys.export(found, "p"),
     "source": lambda found: step_keys.ask(found, "p", None),
@@ -49,7 +49,7 @@ class Copy:
             (self._root / file).write_text(text, encoding="utf-8")
         return {step for step, digest in after.items() if digest != self._before[found][step]}
 
-    def _digests(self, found: Found) -> dict[str, str]:
+    def _digests(self, found: SourceModel) -> dict[str, str]:
         toolchains, code = Toolchains(self._root / "toolchains"), Code(self._root)
         return {step: str(code.ingredients(key(found)[1], toolchains)["code"]) for step, key in STEPS.items()}
 

@@ -10,23 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_lite.engine.runners.kv_cache import KvRows
+from foundry_lite.engine.runners.kv_cache import KvCache
 
 MB = 2**20
 
 
-def rows(count: int = 4, context: int = 100, head_size: int = 16) -> KvRows:
-    return KvRows(2, rows=count, heads=2, context_length=context, head_size=head_size, kind=np.float32)
+def rows(count: int = 4, context: int = 100, head_size: int = 16) -> KvCache:
+    return KvCache(2, rows=count, heads=2, context_length=context, head_size=head_size, kind=np.float32)
 
 
-def write(kv: KvRows, row: int, length: int, value: float) -> None:
+def write(kv: KvCache, row: int, length: int, value: float) -> None:
     for array in kv.arrays:
         array[row, :, :length] = value
     kv.lengths[row] = length
     kv.touch(row, 1)
 
 
-def holds(kv: KvRows, row: int, value: float) -> bool:
+def holds(kv: KvCache, row: int, value: float) -> bool:
     return all(bool((array[row, :, : kv.lengths[row]] == value).all()) for array in kv.arrays)
 
 
@@ -40,7 +40,7 @@ def test_there_is_always_a_place_behind_the_longest_sequence() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems keep the pages")
 def test_memory_follows_what_is_held() -> None:
     process = psutil.Process()
-    kv = KvRows(8, rows=16, heads=2, context_length=65536, head_size=64, kind=np.float32)
+    kv = KvCache(8, rows=16, heads=2, context_length=65536, head_size=64, kind=np.float32)
     before = process.memory_info().rss
     write(kv, 3, 8000, 1.0)
     grown = process.memory_info().rss - before
@@ -55,7 +55,7 @@ def test_memory_follows_what_is_held() -> None:
 
 
 def test_a_head_size_that_does_not_divide_a_page_works_too() -> None:
-    kv = KvRows(2, rows=3, heads=3, context_length=200, head_size=80, kind=np.float32)
+    kv = KvCache(2, rows=3, heads=3, context_length=200, head_size=80, kind=np.float32)
     write(kv, 0, 200, 1.0)
     write(kv, 1, 200, 2.0)
     kv.keep(0, 5)
@@ -98,7 +98,7 @@ def test_rows_keep_what_they_were_given(actions: list[tuple[str, int, int, int]]
 
 def test_keys_in_bytes_take_a_quarter() -> None:
     floats = rows(context=1000, head_size=64)
-    small = KvRows(2, rows=4, heads=2, context_length=1000, head_size=64, kind=np.int8)
+    small = KvCache(2, rows=4, heads=2, context_length=1000, head_size=64, kind=np.int8)
     assert small.bytes_per_token * 4 == floats.bytes_per_token
     assert small.granule == 4 * floats.granule  # whole pages are given back
     write(small, 1, 500, 7)

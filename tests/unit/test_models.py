@@ -15,7 +15,7 @@ from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import Precision, Provider, recipe_for
 from foundry_lite.engine.chat_template.template import ChatTemplate
 from foundry_lite.protocol.models import ModelBlock, write_model
-from foundry_lite.server.openai.model_entries import Offer, all_offers
+from foundry_lite.server.openai.model_entries import ModelEntry, all_offers
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Store
 from tests import tiny_encoder, tiny_model
@@ -101,7 +101,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield home
 
 
-def _offers(home: Path, settings: Settings | None = None) -> dict[str, Offer]:
+def _offers(home: Path, settings: Settings | None = None) -> dict[str, ModelEntry]:
     found = all_offers(Store(home, embedded=home / "none"), settings or Settings(home=home))
     return {one.id: one for one in found}
 

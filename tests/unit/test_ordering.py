@@ -11,16 +11,16 @@ import pytest
 
 from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.recipe import Algorithm, Precision, Recipe, parse_variant
-from foundry_lite.conversion.build_spec import AUTO, Order, Walk, command_of, fitting
+from foundry_lite.conversion.build_spec import AUTO, BuildSpec, Walk, command_of, fitting
 from foundry_lite.conversion.ordering import order_for
 from foundry_lite.conversion.preflight import fingerprint, memory_needed, require_memory, require_room
-from foundry_lite.conversion.sources.source_model import Exporter, Found, Kind
+from foundry_lite.conversion.sources.source_model import Exporter, Kind, SourceModel
 from foundry_lite.errors import InvalidRequest, MemoryShort, ModelNotFound, StorageFull
 from foundry_lite.store.manifest import FileEntry, Source
 from foundry_lite.store.store import Store
 from tests import tiny_model
 
-FOUND = Found(Kind.FOLDER, Path(), (), "LlamaForCausalLM", 1000, 512)
+FOUND = SourceModel(Kind.FOLDER, Path(), (), "LlamaForCausalLM", 1000, 512)
 
 
 def test_a_path_needs_a_name_and_a_name_needs_a_model(tmp_path: Path) -> None:
@@ -51,30 +51,33 @@ def test_an_installed_model_is_built_from_where_it_came(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="not at"):
         order_for("mine", None, None, store)
     source.mkdir()
-    assert order_for("mine", None, None, store) == Order("mine", str(source), base="its-base")
+    assert order_for("mine", None, None, store) == BuildSpec("mine", str(source), base="its-base")
     assert order_for("mine", None, "other", store).base == "other"
 
 
 def test_what_is_not_ordered_suits_the_source() -> None:
-    plain = fitting(Order("n", "p"), FOUND)
+    plain = fitting(BuildSpec("n", "p"), FOUND)
     assert ([one.variant for one in plain.recipes], plain.walk) == (["cpu-int4-b128", "cpu-int4"], Walk.FASTEST)
     own = Recipe(Precision.INT4, 64, symmetric=False, algorithm=Algorithm.KEPT)
-    packed = fitting(Order("n", "p"), changed(FOUND, recipe=own))
+    packed = fitting(BuildSpec("n", "p"), changed(FOUND, recipe=own))
     assert (packed.recipes, packed.walk) == ((own,), Walk.ALL)
-    encoder = fitting(Order("n", "p"), changed(FOUND, task=Task.EMBED))
+    encoder = fitting(BuildSpec("n", "p"), changed(FOUND, task=Task.EMBED))
     assert [one.variant for one in encoder.recipes] == ["cpu-int8-fp"]
-    assert fitting(Order("n", "p", walk=Walk.FIRST), FOUND).recipes == AUTO
-    assert fitting(Order("n", "p", walk=Walk.FIRST), changed(FOUND, task=Task.RERANK)).recipes[-1].variant == "cpu-fp16"
-    ordered = Order("n", "p", (own,), walk=Walk.FIRST)
+    assert fitting(BuildSpec("n", "p", walk=Walk.FIRST), FOUND).recipes == AUTO
+    assert (
+        fitting(BuildSpec("n", "p", walk=Walk.FIRST), changed(FOUND, task=Task.RERANK)).recipes[-1].variant
+        == "cpu-fp16"
+    )
+    ordered = BuildSpec("n", "p", (own,), walk=Walk.FIRST)
     assert fitting(ordered, FOUND) is ordered
 
 
-def changed(found: Found, **changes: object) -> Found:
+def changed(found: SourceModel, **changes: object) -> SourceModel:
     return dataclasses.replace(found, **changes)  # type: ignore[arg-type]
 
 
 def test_a_card_tells_the_command_that_builds_the_same_variant() -> None:
-    order = Order("mine", "my model", base="b", eval="cases.jsonl", reproducible=True, allow_pickle=True)
+    order = BuildSpec("mine", "my model", base="b", eval="cases.jsonl", reproducible=True, allow_pickle=True)
     command = command_of(order, parse_variant("cpu-int4-b128-fp"))
     assert command == (
         "foundry-lite build 'my model' --name mine --variant cpu-int4-b128-fp --base b --eval cases.jsonl "

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_lite.engine.scheduling.prefill_policy import Pace
+from foundry_lite.engine.scheduling.prefill_policy import PrefillPolicy
 
 
 def gaps_of(step: float, chunk: float, steps: int = 400) -> list[float]:
     """The gaps of an established stream beside which there is always another prompt to compute; seconds."""
-    pace, gaps = Pace(), []
+    pace, gaps = PrefillPolicy(), []
     for _ in range(steps):
         gap = step
         while pace.allows_chunk(all_new=False):
@@ -46,7 +46,7 @@ def test_no_stall_is_longer_than_a_second_and_a_chunk_unless_steps_are_slow(step
 
 
 def test_streams_that_begin_together_are_not_kept_apart() -> None:
-    pace = Pace()
+    pace = PrefillPolicy()
     for _ in range(15):
         assert pace.allows_chunk(all_new=True)
         pace.note_chunk(0.18)
@@ -55,14 +55,14 @@ def test_streams_that_begin_together_are_not_kept_apart() -> None:
 
 
 def test_a_prompt_that_arrives_long_after_the_last_is_computed_at_once() -> None:
-    pace = Pace()
+    pace = PrefillPolicy()
     for _ in range(30):
         pace.note_step(0.01)
     assert pace.allows_chunk(all_new=False)
 
 
 def test_where_nobody_runs_nobody_waits() -> None:
-    pace = Pace()
+    pace = PrefillPolicy()
     pace.note_step(0.01)
     pace.note_chunk(9.0)
     pace.rest()

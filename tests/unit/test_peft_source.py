@@ -14,7 +14,7 @@ from foundry_lite.conversion.checkpoint.merge_lora import merge
 from foundry_lite.conversion.formats import safetensors
 from foundry_lite.conversion.sources.detect import inspect
 from foundry_lite.conversion.sources.peft_adapter import shards_of
-from foundry_lite.conversion.sources.source_model import Found, Kind, Options
+from foundry_lite.conversion.sources.source_model import Kind, Options, SourceModel
 from foundry_lite.errors import (
     DamagedWeights,
     NotAModel,
@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "adapter"
 
 
-def merged(found: Found, target: Path) -> Arrays:
+def merged(found: SourceModel, target: Path) -> Arrays:
     target.mkdir()
     assert found.base is not None
     merge(found.folder, found.base.folder, shards_of(found.base), target)

@@ -10,7 +10,7 @@ from foundry_lite.catalog.card import Defaults
 from foundry_lite.engine.ipc.messages import Load
 from foundry_lite.engine.sampling.sampler import Choice
 from foundry_lite.engine.text.tokenizer import TextModel
-from foundry_lite.engine.worker.input_processor import Limits, Preparer
+from foundry_lite.engine.worker.input_processor import InputProcessor, Limits
 from foundry_lite.engine.worker.sequence import Turn
 from foundry_lite.generation import (
     Chat,
@@ -38,7 +38,7 @@ class Prepared:
     def __init__(self, folder: Path) -> None:
         self.text: TextModel = text_model(folder, "hermes", QWEN_THINKING)
         load = Load(str(folder), 1, 1, 1, 4096, Defaults(), 1 << 20, reproducible=False, speculation=0)
-        self._preparer = Preparer(load, self.text, Limits(4096, self.text.vocabulary, 4, 0))
+        self._preparer = InputProcessor(load, self.text, Limits(4096, self.text.vocabulary, 4, 0))
 
     def turn(self, request: GenerationRequest) -> Turn:
         (turn,) = self._preparer.prepare(1, request)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from foundry_lite.engine.sampling.sampler import Choice, Chooser, choose
+from foundry_lite.engine.sampling.sampler import Choice, SequenceSampler, choose
 from foundry_lite.generation import Sampling
 
 LOGITS = st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=20)
@@ -29,15 +29,17 @@ def sampling(
     return Sampling(temperature, top_p, top_k, seed, **more)
 
 
-def chooser(temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0, seed: int | None = 1, **more: Any) -> Chooser:
-    return Chooser(sampling(temperature, top_p, top_k, seed, **more))
+def chooser(
+    temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0, seed: int | None = 1, **more: Any
+) -> SequenceSampler:
+    return SequenceSampler(sampling(temperature, top_p, top_k, seed, **more))
 
 
-def draws(one: Chooser, logits: NDArray[np.float32], count: int) -> list[int]:
+def draws(one: SequenceSampler, logits: NDArray[np.float32], count: int) -> list[int]:
     return [choose(logits[None], [one])[0].token for _ in range(count)]
 
 
-def draw(one: Chooser, logits: NDArray[np.float32]) -> int:
+def draw(one: SequenceSampler, logits: NDArray[np.float32]) -> int:
     return draws(one, logits, 1)[0]
 
 
@@ -80,8 +82,8 @@ def test_another_seed_another_choice_and_no_seed_give_other_draws() -> None:
     logits = np.zeros(1000, np.float32)
     first = draws(chooser(), logits, 10)
     assert draws(chooser(seed=2), logits, 10) != first
-    assert draws(Chooser(sampling(), choice=1), logits, 10) != first
-    assert draws(Chooser(sampling(), choice=0), logits, 10) == first
+    assert draws(SequenceSampler(sampling(), choice=1), logits, 10) != first
+    assert draws(SequenceSampler(sampling(), choice=0), logits, 10) == first
     assert draws(chooser(seed=None), logits, 10) != draws(chooser(seed=None), logits, 10)
 
 
@@ -188,16 +190,16 @@ def test_presence_counts_once_and_frequency_each_time() -> None:
 
 
 def test_the_prompt_counts_for_repetition_alone() -> None:
-    prompted = Chooser(sampling(0.0, repetition_penalty=2.0, presence_penalty=0.1), prompt=[0, 0, 2, 900, -4])
+    prompted = SequenceSampler(sampling(0.0, repetition_penalty=2.0, presence_penalty=0.1), prompt=[0, 0, 2, 900, -4])
     # 3 / 2 = 1.5 and -1 * 2 = -2; then what was said: 2 / 2 - 0.1 = 0.9
     assert draws(prompted, array(3, 2, -1), 3) == [1, 0, 0]
-    unsaid = Chooser(sampling(0.0, presence_penalty=5.0), prompt=[0])
+    unsaid = SequenceSampler(sampling(0.0, presence_penalty=5.0), prompt=[0])
     assert draws(unsaid, array(3, 2, -1), 1) == [0]
 
 
 def test_a_negative_logit_is_multiplied_by_the_repetition_penalty() -> None:
-    assert draw(Chooser(sampling(0.0, repetition_penalty=1.5), prompt=[0]), array(-1, -1.4)) == 1
-    assert draw(Chooser(sampling(0.0, repetition_penalty=1.5), prompt=[0]), array(-1, -1.6)) == 0
+    assert draw(SequenceSampler(sampling(0.0, repetition_penalty=1.5), prompt=[0]), array(-1, -1.4)) == 1
+    assert draw(SequenceSampler(sampling(0.0, repetition_penalty=1.5), prompt=[0]), array(-1, -1.6)) == 0
 
 
 def test_many_tokens_are_counted() -> None:
@@ -206,7 +208,7 @@ def test_many_tokens_are_counted() -> None:
 
 
 def test_no_end_of_turn_before_min_tokens() -> None:
-    early = Chooser(sampling(0.0, min_tokens=2), eos_ids=frozenset({0, 3, 99}))
+    early = SequenceSampler(sampling(0.0, min_tokens=2), eos_ids=frozenset({0, 3, 99}))
     assert not early.is_plain
     assert draws(early, array(5, 1, 2, 4), 3) == [2, 2, 0]
     assert early.is_plain
@@ -235,9 +237,9 @@ def test_a_mask_is_of_its_row_alone() -> None:
 
 def test_what_is_wholly_forbidden_ends_the_turn_or_takes_the_best() -> None:
     row, nothing = array(4, 1, 3, 2)[None], np.zeros(1, np.int32)
-    assert choose(row, [Chooser(sampling(), eos_ids=frozenset({1, 2, 50}))], [nothing])[0].token == 2
+    assert choose(row, [SequenceSampler(sampling(), eos_ids=frozenset({1, 2, 50}))], [nothing])[0].token == 2
     assert choose(row, [chooser()], [nothing])[0].token == 0
-    ends = Chooser(sampling(0.0, min_tokens=5), eos_ids=frozenset({3}))
+    ends = SequenceSampler(sampling(0.0, min_tokens=5), eos_ids=frozenset({3}))
     assert choose(row, [ends], [allowing(4, 3)])[0].token == 3
 
 
@@ -262,13 +264,13 @@ def test_a_row_that_is_no_number_still_gives_a_token(
     fine[2] = 40
     both = choose(np.stack([broken, fine]), [chooser(temperature), chooser(temperature)])
     assert [one.token for one in both] == [token, 2]
-    logprobs = choose(broken[None], [Chooser(sampling(temperature), top_logprobs=2)])[0]
+    logprobs = choose(broken[None], [SequenceSampler(sampling(temperature), top_logprobs=2)])[0]
     assert logprobs.logprob is not None and math.isfinite(logprobs.logprob)
     assert choose(broken[None], [chooser(temperature)], [allowing(size, 0)])[0].token == 0
 
 
 def test_a_broken_row_ends_the_turn_where_it_can() -> None:
-    one = Chooser(sampling(), eos_ids=frozenset({2}))
+    one = SequenceSampler(sampling(), eos_ids=frozenset({2}))
     assert choose(array(NONE, NONE, NONE)[None], [one])[0].token == 2
 
 
@@ -277,7 +279,9 @@ def test_choosing_leaves_the_logits_as_they_were() -> None:
         logits = np.random.default_rng(1).normal(0, 2, (1, size)).astype(np.float32)
         before = logits.copy()
         logits.flags.writeable = False
-        one = Chooser(sampling(0.5, 0.9, logit_bias={1: 2.0}, frequency_penalty=1.0, min_tokens=4), top_logprobs=3)
+        one = SequenceSampler(
+            sampling(0.5, 0.9, logit_bias={1: 2.0}, frequency_penalty=1.0, min_tokens=4), top_logprobs=3
+        )
         choose(logits, [one], [allowing(size, *range(60))])
         choose(logits, [chooser(0.7)])
         assert np.array_equal(logits, before)
@@ -286,16 +290,16 @@ def test_choosing_leaves_the_logits_as_they_were() -> None:
 @pytest.mark.parametrize(
     ("one", "is_plain"),
     [
-        (Chooser(sampling(0.0)), True),
-        (Chooser(sampling(0.0), eos_ids=frozenset({1}), prompt=[1]), True),
-        (Chooser(sampling(0.0, min_tokens=3)), True),  # there is no end of turn to forbid
-        (Chooser(sampling(0.01)), False),
-        (Chooser(sampling(0.0), top_logprobs=0), False),
-        (Chooser(sampling(0.0, logit_bias={1: 1.0})), False),
-        (Chooser(sampling(0.0, presence_penalty=0.1)), False),
-        (Chooser(sampling(0.0, repetition_penalty=1.1)), False),
-        (Chooser(sampling(0.0, min_tokens=3), eos_ids=frozenset({1})), False),
+        (SequenceSampler(sampling(0.0)), True),
+        (SequenceSampler(sampling(0.0), eos_ids=frozenset({1}), prompt=[1]), True),
+        (SequenceSampler(sampling(0.0, min_tokens=3)), True),  # there is no end of turn to forbid
+        (SequenceSampler(sampling(0.01)), False),
+        (SequenceSampler(sampling(0.0), top_logprobs=0), False),
+        (SequenceSampler(sampling(0.0, logit_bias={1: 1.0})), False),
+        (SequenceSampler(sampling(0.0, presence_penalty=0.1)), False),
+        (SequenceSampler(sampling(0.0, repetition_penalty=1.1)), False),
+        (SequenceSampler(sampling(0.0, min_tokens=3), eos_ids=frozenset({1})), False),
     ],
 )
-def test_plain_is_greedy_with_nothing_to_apply(one: Chooser, is_plain: bool) -> None:
+def test_plain_is_greedy_with_nothing_to_apply(one: SequenceSampler, is_plain: bool) -> None:
     assert one.is_plain is is_plain

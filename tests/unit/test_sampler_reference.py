@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from foundry_lite.engine.sampling.sampler import Chooser, choose
+from foundry_lite.engine.sampling.sampler import SequenceSampler, choose
 from foundry_lite.engine.sampling.top_k_top_p import Filters, Scratch, pick, pick_sorted
 from foundry_lite.generation import Sampling
 
@@ -168,7 +168,7 @@ def test_draws_from_a_large_vocabulary_are_as_frequent_as_they_should_be(kind: s
     """By Kolmogorov and Smirnov, over the tokens from the likeliest down."""
     logits = large(kind, 7)
     expected = slow(logits, filters)
-    chooser = Chooser(Sampling(filters.temperature, filters.top_p, filters.top_k, 11))
+    chooser = SequenceSampler(Sampling(filters.temperature, filters.top_p, filters.top_k, 11))
     drawn = [choose(logits[None], [chooser])[0].token for _ in range(400)]
     shares = expected.probabilities
     assert (shares[drawn] > 0).all()
@@ -207,7 +207,7 @@ def test_penalties_are_what_their_formulas_say(
 ) -> None:
     presence, frequency, repetition = penalties
     sampling = Sampling(1.0, 1.0, 0, 0, 0.0, presence, frequency, repetition, bias)
-    chooser = Chooser(sampling, prompt=prompt)
+    chooser = SequenceSampler(sampling, prompt=prompt)
     for token in said:
         chooser.note(token)
     expected = []
@@ -232,7 +232,7 @@ def test_logprobs_are_those_of_the_logits_as_they_came(kind: str, temperature: f
     logits = large(kind, 2)
     expected = slow_logprobs(logits)
     sampling = Sampling(temperature, 0.9, 0, 3, logit_bias={5: 30.0, 9: -100.0})
-    choice = choose(logits[None], [Chooser(sampling, top_logprobs=20)])[0]
+    choice = choose(logits[None], [SequenceSampler(sampling, top_logprobs=20)])[0]
     assert choice.logprob == pytest.approx(expected[choice.token], abs=1e-6)
     best = np.argsort(-logits, kind="stable")[:20].tolist()
     assert [token for token, _ in choice.top] == best
@@ -242,14 +242,14 @@ def test_logprobs_are_those_of_the_logits_as_they_came(kind: str, temperature: f
 @given(SMALL, st.integers(0, 20))
 def test_top_logprobs_are_sorted_and_the_lowest_id_goes_first(values: list[float], count: int) -> None:
     logits = np.array(values, np.float32)
-    (choice,) = choose(logits[None], [Chooser(Sampling(1.0, 1.0, 0, 1), top_logprobs=count)])
+    (choice,) = choose(logits[None], [SequenceSampler(Sampling(1.0, 1.0, 0, 1), top_logprobs=count)])
     expected = slow_logprobs(logits)
     assert [token for token, _ in choice.top] == np.argsort(-logits, kind="stable")[:count].tolist()
     assert choice.logprob == pytest.approx(expected[choice.token], abs=1e-6)
 
 
 def test_an_impossible_token_has_a_logprob_that_json_can_write() -> None:
-    biased = Chooser(Sampling(0.0, 1.0, 0, logit_bias={0: 2e4}), top_logprobs=1)
+    biased = SequenceSampler(Sampling(0.0, 1.0, 0, logit_bias={0: 2e4}), top_logprobs=1)
     (choice,) = choose(np.array([[-1.5e4, 1.0]], np.float32), [biased])
     assert (choice.token, choice.logprob) == (0, -9999.0)
     ((token, value),) = choice.top
@@ -279,12 +279,12 @@ def test_a_row_depends_on_nothing_but_itself(vocabulary: int) -> None:
     """Bit for bit, logprobs too, whoever stands beside it and wherever."""
     wanted, masks = all_kinds_of(vocabulary)
     rows = np.random.default_rng(vocabulary).normal(0, 1.5, (3, len(wanted), vocabulary)).astype(np.float32)
-    together = [Chooser(**one) for one in wanted]
-    alone = [Chooser(**one) for one in wanted]
-    turned = [Chooser(**one) for one in wanted]
+    together = [SequenceSampler(**one) for one in wanted]
+    alone = [SequenceSampler(**one) for one in wanted]
+    turned = [SequenceSampler(**one) for one in wanted]
     for step in rows:
         expected = [choose(row[None], [one], [mask])[0] for row, one, mask in zip(step, alone, masks, strict=True)]
         assert choose(step, together, masks) == expected
         assert choose(step[::-1].copy(), turned[::-1], masks[::-1])[::-1] == expected
         step[:, 0] = np.nan  # what broke in one step costs nothing in the next
-        choose(step, [Chooser(**one) for one in wanted], masks)
+        choose(step, [SequenceSampler(**one) for one in wanted], masks)

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundry_lite.engine.runners.base import Logits
-from foundry_lite.engine.sampling.sampler import Chooser
+from foundry_lite.engine.sampling.sampler import SequenceSampler
 from foundry_lite.engine.scheduling.prompt_lookup import PromptLookup
 from foundry_lite.engine.scheduling.scheduler import STEADY_CHUNK, Scheduler
 from foundry_lite.engine.text.tokenizer import Detokenizer, TextModel
 from foundry_lite.engine.tool_calls.parser import ToolCallParser
-from foundry_lite.engine.worker.output_processor import Answer
+from foundry_lite.engine.worker.output_processor import OutputProcessor
 from foundry_lite.engine.worker.prompt_logprobs import PromptScores
 from foundry_lite.engine.worker.sequence import Turn
 from foundry_lite.generation import Delta, Finish, Sampling, Usage, join_calls
@@ -119,11 +119,13 @@ def turn(
     """A turn whose prompt has nothing in common with those of other numbers."""
     prompt = prompt or [128 + number % 120] * prompt_tokens
     eos_ids = frozenset() if eos is None else frozenset({eos})
-    answer = Answer(
+    answer = OutputProcessor(
         Detokenizer(TOKENIZER), stops, tools=ToolCallParser() if tools else None, spared=sampling.min_tokens or 0
     )
     lookup = PromptLookup(prompt, guesses) if guesses else None
-    return Turn(number, prompt, Chooser(sampling, prompt=prompt, eos_ids=eos_ids), answer, eos_ids, most, lookup=lookup)
+    return Turn(
+        number, prompt, SequenceSampler(sampling, prompt=prompt, eos_ids=eos_ids), answer, eos_ids, most, lookup=lookup
+    )
 
 
 def step(scheduler: Scheduler) -> list[tuple[int, Delta]]:

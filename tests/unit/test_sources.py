@@ -14,7 +14,7 @@ from foundry_lite.catalog.card import Defaults
 from foundry_lite.conversion import architectures as families
 from foundry_lite.conversion.formats import safetensors
 from foundry_lite.conversion.sources.detect import inspect
-from foundry_lite.conversion.sources.source_model import Found, Kind
+from foundry_lite.conversion.sources.source_model import Kind, SourceModel
 from foundry_lite.errors import DamagedWeights, NotAModel, PickledWeights, RemoteCode, UnsupportedArchitecture
 from tests.unit import source_folder
 from tests.unit.source_folder import change_config, write_json
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 def test_an_accepted_folder_says_what_it_is(folder: Path) -> None:
     (folder / "modeling_mine.py").write_text("raise SystemExit")
     (folder / "training_args.bin").write_bytes(b"\x80\x04.")
-    assert inspect(folder) == Found(
+    assert inspect(folder) == SourceModel(
         kind=Kind.FOLDER,
         folder=folder,
         files=tuple(

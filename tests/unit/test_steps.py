@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from foundry_lite.conversion.jobs.step_cache import Result, Steps
-from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.jobs.step_cache import Result, StepCache
+from foundry_lite.conversion.jobs.step_context import StepContext
 from foundry_lite.conversion.toolchains.toolchains import Toolchains
 
 
@@ -20,14 +20,14 @@ class Kitchen:
         self.made = 0
 
     def run(self, name: str = "cook", text: str = "soup", **inputs: object) -> Result:
-        async def make(output: Path, bench: Workbench) -> None:
+        async def make(output: Path, bench: StepContext) -> None:
             self.made += 1
             assert bench.scratch.is_dir()
             (bench.scratch / "rubbish").write_text("x")
             (output / "deep").mkdir()
             (output / "deep" / "dish").write_text(text)
 
-        steps = Steps(self.root, Toolchains(self.root / "toolchains"))
+        steps = StepCache(self.root, Toolchains(self.root / "toolchains"))
         return asyncio.run(steps.run(name, inputs, self.root.parent / "log", make))
 
 
@@ -68,11 +68,11 @@ def test_a_result_whose_files_are_not_what_they_were_is_made_anew(kitchen: Kitch
 
 
 def test_a_step_that_fails_leaves_nothing_and_is_tried_again(kitchen: Kitchen) -> None:
-    async def burn(output: Path, _bench: Workbench) -> None:
+    async def burn(output: Path, _bench: StepContext) -> None:
         (output / "half").write_text("x")
         raise OSError("no gas")
 
-    steps = Steps(kitchen.root, Toolchains(kitchen.root / "toolchains"))
+    steps = StepCache(kitchen.root, Toolchains(kitchen.root / "toolchains"))
     with pytest.raises(OSError, match="no gas"):
         asyncio.run(steps.run("cook", {}, kitchen.root.parent / "log", burn))
     assert not list((kitchen.root / "work").iterdir())
@@ -90,7 +90,7 @@ def test_trimming_removes_what_was_used_longest_ago_and_all_that_is_unfinished(k
     old = kitchen.run(text="x" * 5000, n=1)
     new = kitchen.run(text="y" * 5000, n=2)
     (kitchen.root / "work" / "half").mkdir(parents=True)
-    steps = Steps(kitchen.root, Toolchains(kitchen.root / "toolchains"))
+    steps = StepCache(kitchen.root, Toolchains(kitchen.root / "toolchains"))
     assert kitchen.run(text="x" * 5000, n=1).is_kept  # used again: now the other one is older
     assert steps.trim(8000) > 5000
     assert (old.folder.exists(), new.folder.exists()) == (True, False)
@@ -102,5 +102,5 @@ def test_trimming_removes_what_was_used_longest_ago_and_all_that_is_unfinished(k
 def test_what_an_installed_model_shares_by_a_hard_link_frees_nothing(kitchen: Kitchen, tmp_path: Path) -> None:
     dish = kitchen.run(text="x" * 100_000).folder / "deep" / "dish"
     (tmp_path / "installed").hardlink_to(dish)
-    assert Steps(kitchen.root, Toolchains(kitchen.root / "t")).trim(0) < 100_000
+    assert StepCache(kitchen.root, Toolchains(kitchen.root / "t")).trim(0) < 100_000
     assert (tmp_path / "installed").read_text() == "x" * 100_000

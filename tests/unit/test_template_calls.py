@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from foundry_lite.engine.chat_template.template import ChatTemplate
-from foundry_lite.engine.tool_calls.formats import HERMES, LLAMA, MISTRAL_NAMED, PHI, Writing
+from foundry_lite.engine.tool_calls.formats import HERMES, LLAMA, MISTRAL_NAMED, PHI, CallSyntax
 from foundry_lite.engine.tool_calls.newer_formats import GLM, HUNYUAN, LFM2, MINICPM, OLMO, QWEN_XML
 from foundry_lite.engine.tool_calls.render_calls import write_calls
 from foundry_lite.generation import Chat, Message, Role, Tool, ToolCall
@@ -53,7 +53,7 @@ def render(source: str, *messages: Message) -> str:
         (OLMO.writing, "<function_calls>\nf(a='x')\ng()\n</function_calls>"),
     ],
 )
-def test_calls_are_written_as_the_family_writes_them(writing: Writing, text: str) -> None:
+def test_calls_are_written_as_the_family_writes_them(writing: CallSyntax, text: str) -> None:
     assert write_calls([("f", {"a": "x"}), ("g", {})], writing) == text
     assert write_calls([("f", '{"a": "x"}'), ("g", "{}")], writing) == text
 

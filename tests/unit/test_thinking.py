@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundry_lite.engine.reasoning import KNOWN, Stage, Tags, ThoughtSplitter, recognise_tags, stage_of
+from foundry_lite.engine.reasoning import KNOWN, ReasoningParser, ReasoningState, Tags, recognise_tags, stage_of
 from foundry_lite.engine.text.tokenizer import TextModel
 from foundry_lite.engine.worker.output_processor import begin_answer
 from foundry_lite.generation import Chat, GenerationRequest, Message, Role, Sampling, Text, Tool, join_calls
@@ -19,54 +19,56 @@ RESPONSE = THINK._replace(answer="<response>", end="</response>")  # Granite 3.3
 APRIEL = Tags("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]")
 SPOKEN = Tags("Here is my thought process:", "Here is my response:")  # Granite 3.2
 
-ANSWERS: list[tuple[Tags, Stage, str, str, str]] = [
-    (THINK, Stage.FREE, "<think>\nHm.\n</think>\n\nYes.", "Hm.", "Yes."),
-    (THINK, Stage.FREE, "\n<think>a\n\nb</think>Yes.\n", "a\n\nb", "Yes.\n"),
-    (THINK, Stage.FREE, "<think>\n\n</think>\n\nYes.", "", "Yes."),
-    (THINK, Stage.FREE, "Yes.", "", "Yes."),
-    (THINK, Stage.FREE, "</think>\n\nYes.", "", "Yes."),
-    (THINK, Stage.FREE, "</thin", "", "</thin"),
-    (THINK, Stage.FREE, "  Yes, <think>no</think>.", "", "  Yes, <think>no</think>."),
-    (THINK, Stage.FREE, "<think>never ends ", "never ends", ""),
-    (THINK, Stage.FREE, "<think>a </thin b</thinkk></think>c</think>", "a </thin b</thinkk>", "c</think>"),
-    (THINK, Stage.FREE, "<thi", "", "<thi"),
-    (THINK, Stage.FREE, "", "", ""),
-    (THINK, Stage.INSIDE, "\nHm.\n</think>\n\nYes.", "Hm.", "Yes."),
-    (THINK, Stage.INSIDE, "Hm.</thi", "Hm.</thi", ""),
-    (THINK, Stage.OVER, "\n\nYes.", "", "Yes."),
-    (THINK, Stage.OVER, "<think>x</think>", "", "<think>x</think>"),
-    (MISTRAL, Stage.FREE, "[THINK]Hm.[/THINK]Yes.", "Hm.", "Yes."),
-    (GEMMA, Stage.FREE, "<|channel>thought\nHm.\n<channel|>Yes.", "Hm.", "Yes."),
-    (GEMMA, Stage.FREE, "<|channel>thoughtful<channel|>Yes.", "ful", "Yes."),
-    (GEMMA, Stage.FREE, "<|channel>thorn<channel|>Yes.", "thorn", "Yes."),
-    (GEMMA, Stage.INSIDE, "thought\nHm.<channel|>Yes.", "Hm.", "Yes."),
-    (RESPONSE, Stage.FREE, "<think>Hm.</think>\n<response>\nYes, <b>.\n</response>\n", "Hm.", "Yes, <b>."),
-    (RESPONSE, Stage.FREE, "<think>Hm.</think>Yes.</response>", "Hm.", "Yes.</response>"),
-    (RESPONSE, Stage.FREE, "Yes, <response>no</response>.", "", "Yes, <response>no</response>."),
-    (RESPONSE, Stage.FREE, "<response>Yes.\n\n", "", "Yes.\n\n"),
-    (RESPONSE, Stage.INSIDE, "Hm.</think><response>Yes.</resp", "Hm.", "Yes.</resp"),
-    (RESPONSE, Stage.INSIDE, "Hm.</think>\n<resp", "Hm.", "<resp"),
-    (RESPONSE, Stage.OVER, "<response>A</response>\n<tool_call>", "", "A<tool_call>"),
-    (SPOKEN, Stage.FREE, "Here is my thought process:\nHm.\n\nHere is my response:\nYes.", "Hm.", "Yes."),
-    (SPOKEN, Stage.FREE, "Here is a list.", "", "Here is a list."),
+ANSWERS: list[tuple[Tags, ReasoningState, str, str, str]] = [
+    (THINK, ReasoningState.FREE, "<think>\nHm.\n</think>\n\nYes.", "Hm.", "Yes."),
+    (THINK, ReasoningState.FREE, "\n<think>a\n\nb</think>Yes.\n", "a\n\nb", "Yes.\n"),
+    (THINK, ReasoningState.FREE, "<think>\n\n</think>\n\nYes.", "", "Yes."),
+    (THINK, ReasoningState.FREE, "Yes.", "", "Yes."),
+    (THINK, ReasoningState.FREE, "</think>\n\nYes.", "", "Yes."),
+    (THINK, ReasoningState.FREE, "</thin", "", "</thin"),
+    (THINK, ReasoningState.FREE, "  Yes, <think>no</think>.", "", "  Yes, <think>no</think>."),
+    (THINK, ReasoningState.FREE, "<think>never ends ", "never ends", ""),
+    (THINK, ReasoningState.FREE, "<think>a </thin b</thinkk></think>c</think>", "a </thin b</thinkk>", "c</think>"),
+    (THINK, ReasoningState.FREE, "<thi", "", "<thi"),
+    (THINK, ReasoningState.FREE, "", "", ""),
+    (THINK, ReasoningState.INSIDE, "\nHm.\n</think>\n\nYes.", "Hm.", "Yes."),
+    (THINK, ReasoningState.INSIDE, "Hm.</thi", "Hm.</thi", ""),
+    (THINK, ReasoningState.OVER, "\n\nYes.", "", "Yes."),
+    (THINK, ReasoningState.OVER, "<think>x</think>", "", "<think>x</think>"),
+    (MISTRAL, ReasoningState.FREE, "[THINK]Hm.[/THINK]Yes.", "Hm.", "Yes."),
+    (GEMMA, ReasoningState.FREE, "<|channel>thought\nHm.\n<channel|>Yes.", "Hm.", "Yes."),
+    (GEMMA, ReasoningState.FREE, "<|channel>thoughtful<channel|>Yes.", "ful", "Yes."),
+    (GEMMA, ReasoningState.FREE, "<|channel>thorn<channel|>Yes.", "thorn", "Yes."),
+    (GEMMA, ReasoningState.INSIDE, "thought\nHm.<channel|>Yes.", "Hm.", "Yes."),
+    (RESPONSE, ReasoningState.FREE, "<think>Hm.</think>\n<response>\nYes, <b>.\n</response>\n", "Hm.", "Yes, <b>."),
+    (RESPONSE, ReasoningState.FREE, "<think>Hm.</think>Yes.</response>", "Hm.", "Yes.</response>"),
+    (RESPONSE, ReasoningState.FREE, "Yes, <response>no</response>.", "", "Yes, <response>no</response>."),
+    (RESPONSE, ReasoningState.FREE, "<response>Yes.\n\n", "", "Yes.\n\n"),
+    (RESPONSE, ReasoningState.INSIDE, "Hm.</think><response>Yes.</resp", "Hm.", "Yes.</resp"),
+    (RESPONSE, ReasoningState.INSIDE, "Hm.</think>\n<resp", "Hm.", "<resp"),
+    (RESPONSE, ReasoningState.OVER, "<response>A</response>\n<tool_call>", "", "A<tool_call>"),
+    (SPOKEN, ReasoningState.FREE, "Here is my thought process:\nHm.\n\nHere is my response:\nYes.", "Hm.", "Yes."),
+    (SPOKEN, ReasoningState.FREE, "Here is a list.", "", "Here is a list."),
 ]
 
 
-def divide(tags: Tags, stage: Stage, pieces: list[str]) -> tuple[str, str]:
-    splitter = ThoughtSplitter(tags, stage)
+def divide(tags: Tags, stage: ReasoningState, pieces: list[str]) -> tuple[str, str]:
+    splitter = ReasoningParser(tags, stage)
     parts = [splitter.feed(piece) for piece in pieces] + [splitter.flush()]
     return "".join(part.thought for part in parts), "".join(part.text for part in parts)
 
 
 @pytest.mark.parametrize(("tags", "stage", "answer", "thought", "text"), ANSWERS)
-def test_thoughts_and_text_are_told_apart(tags: Tags, stage: Stage, answer: str, thought: str, text: str) -> None:
+def test_thoughts_and_text_are_told_apart(
+    tags: Tags, stage: ReasoningState, answer: str, thought: str, text: str
+) -> None:
     assert divide(tags, stage, [answer]) == (thought, text)
     assert divide(tags, stage, list(answer)) == (thought, text)
 
 
 @given(st.sampled_from(ANSWERS), st.data())
 @settings(max_examples=60)
-def test_any_cut_gives_the_same(case: tuple[Tags, Stage, str, str, str], data: st.DataObject) -> None:
+def test_any_cut_gives_the_same(case: tuple[Tags, ReasoningState, str, str, str], data: st.DataObject) -> None:
     tags, stage, answer, thought, text = case
     cuts = sorted(data.draw(st.lists(st.integers(0, len(answer)), max_size=5)))
     bounds = [0, *cuts, len(answer)]
@@ -75,7 +77,7 @@ def test_any_cut_gives_the_same(case: tuple[Tags, Stage, str, str, str], data: s
 
 
 def test_thoughts_are_not_held_back() -> None:
-    splitter = ThoughtSplitter(THINK, Stage.INSIDE)
+    splitter = ReasoningParser(THINK, ReasoningState.INSIDE)
     assert splitter.feed("Hm, 1 < 2").thought == "Hm, 1 < 2"
 
 
@@ -83,7 +85,7 @@ def test_thoughts_are_not_held_back() -> None:
 @pytest.mark.parametrize("begun", ["", "<think>a", "<response>a"])
 def test_white_space_without_end_is_not_held_back_for_ever(begun: str, tags: Tags) -> None:
     """It was looked at anew with each letter: a model that writes line ends alone took more time with every one."""
-    splitter, longest = ThoughtSplitter(tags, Stage.FREE), 0
+    splitter, longest = ReasoningParser(tags, ReasoningState.FREE), 0
     for letter in begun + "\n" * 5_000:
         splitter.feed(letter)
         longest = max(longest, splitter.held)
@@ -124,15 +126,15 @@ def test_a_model_thinks_when_its_template_or_its_tokens_say_so(
 @pytest.mark.parametrize(
     ("end", "tags", "stage"),
     [
-        ("assistant\n", THINK, Stage.FREE),
-        ("assistant\n<think>\n", THINK, Stage.INSIDE),
-        ("assistant\n<think>\n\n</think>\n\n", THINK, Stage.OVER),
-        ("model\n<|channel>thought\n", GEMMA, Stage.INSIDE),
-        ("model\n<|channel>", GEMMA, Stage.INSIDE),
-        ("assistant\nHere are my reasoning steps:\n", APRIEL, Stage.INSIDE),
+        ("assistant\n", THINK, ReasoningState.FREE),
+        ("assistant\n<think>\n", THINK, ReasoningState.INSIDE),
+        ("assistant\n<think>\n\n</think>\n\n", THINK, ReasoningState.OVER),
+        ("model\n<|channel>thought\n", GEMMA, ReasoningState.INSIDE),
+        ("model\n<|channel>", GEMMA, ReasoningState.INSIDE),
+        ("assistant\nHere are my reasoning steps:\n", APRIEL, ReasoningState.INSIDE),
     ],
 )
-def test_the_end_of_a_prompt_says_where_its_answer_begins(end: str, tags: Tags, stage: Stage) -> None:
+def test_the_end_of_a_prompt_says_where_its_answer_begins(end: str, tags: Tags, stage: ReasoningState) -> None:
     assert stage_of(end, tags) is stage
 
 
@@ -146,15 +148,17 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> TextModel:
 
 def test_a_template_that_opens_or_closes_the_thoughts_is_noticed(qwen: TextModel, tmp_path: Path) -> None:
     always = text_model(tmp_path, "hermes", ALWAYS_THINKING)
-    assert qwen.stage(qwen.encode_chat(Chat(ASKED))) is Stage.FREE
-    assert qwen.stage(qwen.encode_chat(Chat(ASKED, reasoning_effort="none"))) is Stage.OVER
-    assert always.stage(always.encode_chat(Chat(ASKED))) is Stage.INSIDE
+    assert qwen.stage(qwen.encode_chat(Chat(ASKED))) is ReasoningState.FREE
+    assert qwen.stage(qwen.encode_chat(Chat(ASKED, reasoning_effort="none"))) is ReasoningState.OVER
+    assert always.stage(always.encode_chat(Chat(ASKED))) is ReasoningState.INSIDE
 
 
 CALL = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
 
 
-def told(model: TextModel, request: GenerationRequest, answer: str, stage: Stage | None) -> tuple[str, str, int, int]:
+def told(
+    model: TextModel, request: GenerationRequest, answer: str, stage: ReasoningState | None
+) -> tuple[str, str, int, int]:
     """The text and the thoughts of an answer, its calls, and the tokens of the thoughts."""
     begun = begin_answer(request, model.voice, stage, model.detokenizer())
     parts = []
@@ -171,21 +175,21 @@ def told(model: TextModel, request: GenerationRequest, answer: str, stage: Stage
 
 def test_calls_within_thoughts_are_thoughts(qwen: TextModel) -> None:
     request = GenerationRequest(Chat(ASKED, (Tool("f"),)))
-    text, thought, calls, _ = told(qwen, request, f"<think>{CALL}</think>{CALL}", Stage.FREE)
+    text, thought, calls, _ = told(qwen, request, f"<think>{CALL}</think>{CALL}", ReasoningState.FREE)
     assert (text, thought, calls) == ("", CALL, 1)
 
 
 def test_stop_strings_are_looked_for_in_the_text_alone(qwen: TextModel) -> None:
     request = GenerationRequest(Chat(ASKED), stop=("STOP",))
-    text, thought, _, _ = told(qwen, request, "<think>a STOP b</think>c STOP d", Stage.FREE)
+    text, thought, _, _ = told(qwen, request, "<think>a STOP b</think>c STOP d", ReasoningState.FREE)
     assert (text, thought) == ("c ", "a STOP b")
 
 
 def test_tokens_of_thoughts_are_counted(qwen: TextModel) -> None:
     request = GenerationRequest(Chat(ASKED))
-    assert told(qwen, request, "<think>abc</think>de", Stage.FREE)[3] == 5  # the letters and both tags
-    assert told(qwen, request, "abc</think>de", Stage.INSIDE)[3] == 4
-    assert told(qwen, request, "de", Stage.FREE)[3] == 0
+    assert told(qwen, request, "<think>abc</think>de", ReasoningState.FREE)[3] == 5  # the letters and both tags
+    assert told(qwen, request, "abc</think>de", ReasoningState.INSIDE)[3] == 4
+    assert told(qwen, request, "de", ReasoningState.FREE)[3] == 0
 
 
 def test_a_text_that_is_continued_has_no_thoughts(qwen: TextModel) -> None:
@@ -195,12 +199,14 @@ def test_a_text_that_is_continued_has_no_thoughts(qwen: TextModel) -> None:
 
 def test_the_first_tokens_that_stop_strings_spare_may_be_thoughts(qwen: TextModel) -> None:
     request = GenerationRequest(Chat(ASKED), Sampling(min_tokens=100), stop=("b",))
-    assert told(qwen, request, "<think>a</think>b", Stage.FREE)[:2] == ("b", "a")
+    assert told(qwen, request, "<think>a</think>b", ReasoningState.FREE)[:2] == ("b", "a")
 
 
 def test_what_has_passed_counts_every_character_of_the_answer(qwen: TextModel) -> None:
     """Logprobs are told by it: those of thoughts too, and those of a stop string not."""
-    answer = begin_answer(GenerationRequest(Chat(ASKED), stop=("STOP",)), qwen.voice, Stage.FREE, qwen.detokenizer())
+    answer = begin_answer(
+        GenerationRequest(Chat(ASKED), stop=("STOP",)), qwen.voice, ReasoningState.FREE, qwen.detokenizer()
+    )
     passed = []
     for token in qwen.encode_text("<think>ab</think>\nc STxSTOP"):
         answer.feed(token)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_lite.engine.tool_calls.parser import Parsed, ToolCallParser
+from foundry_lite.engine.tool_calls.parser import OutputPiece, ToolCallParser
 from foundry_lite.generation import CallPiece, join_calls
 
 CALL = '<tool_call>{"name": "get_time", "arguments": {"city": "Köln"}}</tool_call>'
@@ -176,7 +176,7 @@ def test_a_call_that_is_cut_off_stays_with_what_there_is_and_is_not_whole(cut: i
 def test_the_beginning_of_a_forced_call_is_no_text(cut: int) -> None:
     parser = ToolCallParser(is_forced=True)
     begun = parser.feed(CALL[:cut])
-    assert (begun.text, begun.calls, parser.flush()) == ("", (), Parsed())
+    assert (begun.text, begun.calls, parser.flush()) == ("", (), OutputPiece())
 
 
 def test_arguments_that_break_off_stay_and_what_follows_is_text() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from foundry_lite.catalog.recipe import Precision, Recipe, recipe_for
 from foundry_lite.catalog.report import Quality, TaskScore, TextLoss, Verdict
-from foundry_lite.conversion.build_spec import Order, Walk
+from foundry_lite.conversion.build_spec import BuildSpec, Walk
 from foundry_lite.conversion.candidate import Trial, summary
 from foundry_lite.conversion.jobs.step_cache import Result
 from foundry_lite.conversion.select import explain, walk
@@ -36,14 +36,14 @@ def run(how: Walk, *outcomes: Trial | BuildFailed) -> tuple[list[Trial], list[Tr
             raise outcome
         return outcome
 
-    return asyncio.run(walk(Order("n", "p", recipes, how), attempt, trials)), trials
+    return asyncio.run(walk(BuildSpec("n", "p", recipes, how), attempt, trials)), trials
 
 
 def test_the_first_that_passes_is_taken_and_nothing_after_it_is_built() -> None:
     chosen, trials = run(Walk.FIRST, trial(SMALL, 0.5, BAD), trial(MIDDLE, 0.05), trial(LARGE, 0.01))
     assert [one.recipe for one in chosen] == [MIDDLE]
     assert [one.recipe for one in trials] == [SMALL, MIDDLE]
-    order = Order("n", "p", (), Walk.FIRST)
+    order = BuildSpec("n", "p", (), Walk.FIRST)
     assert explain(order, trials, chosen) == (
         "cpu-int4 is the smallest and fastest that passes the gate. cpu-int4-b128 was refused: it loses too much."
     )
@@ -70,7 +70,7 @@ def test_the_fastest_is_taken_when_it_loses_little_more_than_the_last() -> None:
     assert len(trials) == 2
     chosen, trials = run(Walk.FASTEST, trial(SMALL, 0.10), trial(MIDDLE, 0.010))
     assert [one.recipe for one in chosen] == [MIDDLE]
-    assert "loses too much more" in explain(Order("n", "p", (), Walk.FASTEST), trials, chosen)
+    assert "loses too much more" in explain(BuildSpec("n", "p", (), Walk.FASTEST), trials, chosen)
 
 
 def test_the_last_must_succeed_and_the_faster_ones_need_not() -> None:

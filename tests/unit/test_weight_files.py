@@ -16,11 +16,11 @@ from foundry_lite.conversion.checkpoint.merge_lora import merge
 from foundry_lite.conversion.checkpoint.normalize import prepare
 from foundry_lite.conversion.checkpoint.unpack_gptq_awq import unpack
 from foundry_lite.conversion.formats import safetensors
-from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.jobs.step_context import StepContext
 from foundry_lite.conversion.sources.deepspeed_zero import locate
 from foundry_lite.conversion.sources.detect import inspect
 from foundry_lite.conversion.sources.peft_adapter import shards_of
-from foundry_lite.conversion.sources.source_model import Found
+from foundry_lite.conversion.sources.source_model import SourceModel
 from foundry_lite.conversion.sources.weight_checks import INDEX, OWN_HEAD_NOTE, SINGLE, TIED_BY_DEFAULT
 from foundry_lite.conversion.toolchains.toolchains import Toolchains
 from foundry_lite.errors import DamagedWeights
@@ -51,11 +51,11 @@ def cut(folder: Path, **index: Any) -> dict[str, str]:
     return where
 
 
-def prepared(found: Found, tmp_path: Path) -> Path:
+def prepared(found: SourceModel, tmp_path: Path) -> Path:
     """Return the folder that exporters and transformers are given of a plain folder."""
     target = tmp_path / "prepared"
     target.mkdir()
-    bench = Workbench(tmp_path, tmp_path / "log", Toolchains(tmp_path / "toolchains"))
+    bench = StepContext(tmp_path, tmp_path / "log", Toolchains(tmp_path / "toolchains"))
     asyncio.run(prepare(found, target, bench))
     return target
 

@@ -15,7 +15,7 @@ from foundry_lite.catalog.recipe import parse_variant
 from foundry_lite.catalog.report import Candidate, TextLoss
 from foundry_lite.cli.options import JsonOption
 from foundry_lite.cli.output import Output, StatusLine, megabytes
-from foundry_lite.conversion.build_spec import Order, Walk
+from foundry_lite.conversion.build_spec import BuildSpec, Walk
 from foundry_lite.conversion.evaluate.gate import Gate
 from foundry_lite.conversion.jobs.job_store import Job
 from foundry_lite.conversion.jobs.progress import NAMES, StepReport
@@ -80,12 +80,12 @@ def build_(
     tell_outcome(run_build(order, output), output)
 
 
-def run_build(order: Order, output: Output, job: Job | None = None) -> Outcome:
+def run_build(order: BuildSpec, output: Output, job: Job | None = None) -> Outcome:
     """Run a build in this process, its steps on stderr. An interrupt ends it as a signal to end does."""
     return asyncio.run(_run(order, output, job))
 
 
-async def _run(order: Order, output: Output, job: Job | None) -> Outcome:
+async def _run(order: BuildSpec, output: Output, job: Job | None) -> Outcome:
     from foundry_lite.conversion.pipeline import build, open_site
 
     site = open_site(read_settings(), output.talk)

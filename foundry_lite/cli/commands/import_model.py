@@ -15,7 +15,7 @@ from foundry_lite.cli.commands.build import BaseOption, EvalOption, PickleOption
 from foundry_lite.cli.commands.import_adapter import import_adapter
 from foundry_lite.cli.options import JsonOption
 from foundry_lite.cli.output import Output
-from foundry_lite.conversion.build_spec import Order, Walk
+from foundry_lite.conversion.build_spec import BuildSpec, Walk
 from foundry_lite.errors import BadReference
 
 
@@ -59,7 +59,7 @@ def import_(
     if reference.variant is not None:
         raise BadReference(f"{name!r} names a variant", hint="The variant follows from --precision; give only a name.")
     recipes = _recipes(precision, block_size, fast_prefill=fast_prefill, adapters=adapters)
-    order = Order(
+    order = BuildSpec(
         name,
         str(path),
         recipes,

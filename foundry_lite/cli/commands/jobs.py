@@ -10,7 +10,7 @@ import typer
 from foundry_lite.cli.commands.build import run_build, tell_outcome
 from foundry_lite.cli.options import JsonOption
 from foundry_lite.cli.output import Output, megabytes
-from foundry_lite.conversion.jobs.job_store import Job, Jobs, State
+from foundry_lite.conversion.jobs.job_store import Job, JobStore, State
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.settings import read_settings
 
@@ -109,8 +109,8 @@ def clean(as_json: JsonOption = False) -> None:
         output.line(f"freed {megabytes(freed)} MB")
 
 
-def _jobs() -> Jobs:
-    return Jobs(read_settings().home)
+def _jobs() -> JobStore:
+    return JobStore(read_settings().home)
 
 
 def _facts(job: Job) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from foundry_lite.cli.foundry.service import find, say, start
 from foundry_lite.engine.runners.providers import NAMES
 from foundry_lite.errors import InvalidRequest, ModelNotFound
 from foundry_lite.server.foundry_local.v0 import device_of, not_downloaded
-from foundry_lite.server.openai.model_entries import Offer, all_offers, offer_of
+from foundry_lite.server.openai.model_entries import ModelEntry, all_offers, offer_of
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Store
 
@@ -88,7 +88,7 @@ def unload(settings: Settings, model: str) -> tuple[str, bool]:
     return offer.id, answer["status"] == "unloaded"
 
 
-def _offer(settings: Settings, model: str) -> Offer:
+def _offer(settings: Settings, model: str) -> ModelEntry:
     store = Store(settings.home)
     try:
         return offer_of(store.resolve(parse_reference(model)), store, settings)
@@ -101,7 +101,7 @@ def _loaded(settings: Settings) -> set[str]:
     return set() if found is None else set(ask_daemon(found, "/models/loaded"))
 
 
-def _entry(offer: Offer, *, is_loaded: bool) -> dict[str, Any]:
+def _entry(offer: ModelEntry, *, is_loaded: bool) -> dict[str, Any]:
     return {
         "alias": offer.alias,
         "id": offer.id,

@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 
 from foundry_lite.conversion.formats import safetensors
 from foundry_lite.conversion.formats.hf_config import read_config
-from foundry_lite.conversion.jobs.step_context import Workbench, link_or_copy
+from foundry_lite.conversion.jobs.step_context import StepContext, link_or_copy
 from foundry_lite.conversion.sources.deepspeed_zero import Weight, check_finite, drop_tied, read_weights, unties
 from foundry_lite.conversion.sources.hf_folder import describe_model, read_architecture
-from foundry_lite.conversion.sources.source_model import Found
+from foundry_lite.conversion.sources.source_model import SourceModel
 from foundry_lite.conversion.sources.weight_checks import SINGLE, untied
 from foundry_lite.conversion.toolchains.toolchains import GENAI
 from foundry_lite.errors import PickledWeights
 
 
-async def prepare(found: Found, target: Path, bench: Workbench) -> None:
+async def prepare(found: SourceModel, target: Path, step: StepContext) -> None:
     """Write the model of a checkpoint into ``target``, which exists and is empty. Raises `BuildFailed`.
 
     Files that cannot be read without running them are run in a process of their own: `inspect` lets such a source
@@ -42,10 +42,10 @@ async def prepare(found: Found, target: Path, bench: Workbench) -> None:
     try:
         read_weights(checkpoint)
     except PickledWeights:
-        plain = bench.folder("unpickled")
-        await bench.run("foundry_lite.conversion.torch_scripts.consolidate_zero", checkpoint, plain, toolchain=GENAI)
+        plain = step.folder("unpickled")
+        await step.run("foundry_lite.conversion.torch_scripts.consolidate_zero", checkpoint, plain, toolchain=GENAI)
         checkpoint, unchecked = plain, ["--unchecked"]
-    await bench.run("foundry_lite.conversion.checkpoint.consolidate_zero", found.folder, checkpoint, target, *unchecked)
+    await step.run("foundry_lite.conversion.checkpoint.consolidate_zero", found.folder, checkpoint, target, *unchecked)
 
 
 def main() -> None:

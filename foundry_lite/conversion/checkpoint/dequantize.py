@@ -9,19 +9,19 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from foundry_lite.conversion.jobs.step_context import Workbench
-from foundry_lite.conversion.sources.source_model import Found
+from foundry_lite.conversion.jobs.step_context import StepContext
+from foundry_lite.conversion.sources.source_model import SourceModel
 from foundry_lite.conversion.toolchains.toolchains import GENAI
 
 
-async def unpack_folder(found: Found, target: Path, bench: Workbench) -> None:
+async def unpack_folder(found: SourceModel, target: Path, step: StepContext) -> None:
     """Write the float folder of a GPTQ or AWQ folder. Raises `BuildFailed`."""
-    await bench.run("foundry_lite.conversion.checkpoint.unpack_gptq_awq", found.folder, target)
+    await step.run("foundry_lite.conversion.checkpoint.unpack_gptq_awq", found.folder, target)
     for path in found.files:
         if path.suffix != ".safetensors" and path.name != "config.json":
             shutil.copyfile(path, found.place(path, target))
 
 
-async def dequantize_gguf(found: Found, target: Path, bench: Workbench) -> None:
+async def dequantize_gguf(found: SourceModel, target: Path, step: StepContext) -> None:
     """Write the float folder of a GGUF file: its tokenizer and template too. Raises `BuildFailed`."""
-    await bench.run("foundry_lite.conversion.torch_scripts.dequantize_gguf", found.files[0], target, toolchain=GENAI)
+    await step.run("foundry_lite.conversion.torch_scripts.dequantize_gguf", found.files[0], target, toolchain=GENAI)

@@ -23,10 +23,10 @@ from foundry_lite.conversion.checkpoint.merge_plan import HEAD, Change, Plan
 from foundry_lite.conversion.formats import safetensors
 from foundry_lite.conversion.formats.hf_config import read_config
 from foundry_lite.conversion.formats.safetensors import Tensor, read_rows, spans
-from foundry_lite.conversion.jobs.step_context import Workbench, link_or_copy
+from foundry_lite.conversion.jobs.step_context import StepContext, link_or_copy
 from foundry_lite.conversion.sources.chat_templates import read_templates, write_templates
 from foundry_lite.conversion.sources.peft_adapter import TOKENIZER_FILES, Weights, own_texts, read_plan, shards_of
-from foundry_lite.conversion.sources.source_model import Found
+from foundry_lite.conversion.sources.source_model import SourceModel
 from foundry_lite.conversion.sources.weight_checks import INDEX, SINGLE
 
 Matrix = NDArray[np.float32]
@@ -44,7 +44,7 @@ class Job(Struct, frozen=True):
     target: str
 
 
-async def prepare(found: Found, target: Path, bench: Workbench) -> None:
+async def prepare(found: SourceModel, target: Path, step: StepContext) -> None:
     """Write the merged model of an adapter into ``target``, which exists and is empty. Raises `BuildFailed`."""
     base = found.base
     if base is None:
@@ -57,9 +57,9 @@ async def prepare(found: Found, target: Path, bench: Workbench) -> None:
         link_or_copy(path.resolve(), target / name)
     write_templates(target, read_templates(found.folder) or read_templates(base.folder))
     job = Job(str(found.folder), str(base.folder), tuple(map(str, shards_of(base))), str(target))
-    path = bench.scratch / "merge.json"
+    path = step.scratch / "merge.json"
     path.write_bytes(msgspec.json.encode(job))
-    await bench.run("foundry_lite.conversion.checkpoint.merge_lora", path)
+    await step.run("foundry_lite.conversion.checkpoint.merge_lora", path)
 
 
 def main() -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 from foundry_lite.conversion.checkpoint import consolidate_zero, merge_lora
 from foundry_lite.conversion.checkpoint.dequantize import dequantize_gguf, unpack_folder
-from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.jobs.step_context import StepContext
 from foundry_lite.conversion.sources import remote_code
 from foundry_lite.conversion.sources.chat_templates import JSON, read_templates, write_templates
-from foundry_lite.conversion.sources.source_model import Found, Kind
+from foundry_lite.conversion.sources.source_model import Kind, SourceModel
 from foundry_lite.conversion.sources.weight_checks import INDEX, SINGLE, index_of, untied
 from foundry_lite.engine.chat_template import template_file
 from foundry_lite.engine.chat_template.template_file import DEFAULT
@@ -27,13 +27,13 @@ PLAIN_TEMPLATE = (
 )
 
 # Each writes into an existing, empty folder: config.json, the tokenizer's files, model*.safetensors in floats.
-Prepare = Callable[[Found, Path, Workbench], Awaitable[None]]
+Prepare = Callable[[SourceModel, Path, StepContext], Awaitable[None]]
 
 
-async def prepare(found: Found, target: Path, bench: Workbench) -> None:
+async def prepare(found: SourceModel, target: Path, step: StepContext) -> None:
     """Write the float folder of a source into ``target``, which exists and is empty."""
     make = _PREPARE.get(found.kind, _link_files)
-    await make(found, target, bench)
+    await make(found, target, step)
     if found.unties:
         _change(target / "config.json", untied)
     for name in remote_code.FILES:
@@ -44,7 +44,7 @@ async def prepare(found: Found, target: Path, bench: Workbench) -> None:
         write_templates(target, read_templates(found.folder))  # tokenizers of transformers do not look there
 
 
-async def _link_files(found: Found, target: Path, _bench: Workbench) -> None:
+async def _link_files(found: SourceModel, target: Path, _step: StepContext) -> None:
     for path in found.files:
         link = found.place(path, target)
         try:

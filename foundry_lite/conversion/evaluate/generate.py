@@ -16,7 +16,7 @@ from foundry_lite.engine.runners.base import Runner
 from foundry_lite.engine.scheduling import batch_invariance
 from foundry_lite.engine.scheduling.scheduler import Scheduler
 from foundry_lite.engine.text.tokenizer import TextModel
-from foundry_lite.engine.worker.input_processor import Limits, Preparer
+from foundry_lite.engine.worker.input_processor import InputProcessor, Limits
 from foundry_lite.engine.worker.output_processor import begin_answer
 from foundry_lite.errors import FoundryError, InvalidRequest, LoadFailed
 from foundry_lite.generation import CallPiece, Chat, Delta, GenerationRequest, Sampling, ToolCall, join_calls
@@ -66,7 +66,7 @@ class Answerer:
             reproducible=True,
             speculation=0,
         )
-        self._preparer = Preparer(load, text_model, Limits(runner.context_length, runner.vocabulary, 1, 0))
+        self._preparer = InputProcessor(load, text_model, Limits(runner.context_length, runner.vocabulary, 1, 0))
         self._is_reproducible = _settle(runner)
 
     def ask(self, chats: Sequence[Chat], max_tokens: Sequence[int]) -> list[Said]:

@@ -18,8 +18,8 @@ from foundry_lite.conversion.evaluate.generate import read_answer
 from foundry_lite.conversion.evaluate.reference import Enquiry, Question, as_question, call_turn, read_reference
 from foundry_lite.conversion.evaluate.score_variant import Result, Task, count_passed
 from foundry_lite.conversion.evaluate.template_parity import as_questions
-from foundry_lite.conversion.jobs.step_context import Workbench
-from foundry_lite.conversion.sources.source_model import Found
+from foundry_lite.conversion.jobs.step_context import StepContext
+from foundry_lite.conversion.sources.source_model import SourceModel
 from foundry_lite.conversion.toolchains.toolchains import GENAI
 from foundry_lite.engine.runners.divergence import is_tolerable as is_tolerable_loss
 from foundry_lite.engine.text.tokenizer import TextModel
@@ -64,7 +64,7 @@ _GOLDEN_TOKENS = 40
 _CONTEXT = 4096  # as in `score_variant`
 
 
-def enquire(found: Found, cases: tuple[Case, ...]) -> Enquiry:
+def enquire(found: SourceModel, cases: tuple[Case, ...]) -> Enquiry:
     """Return all that the source is asked."""
     goldens = [as_question(chat, max_tokens=_GOLDEN_TOKENS, name="a golden prompt") for chat in _golden_chats()]
     return Enquiry(
@@ -77,14 +77,14 @@ def enquire(found: Found, cases: tuple[Case, ...]) -> Enquiry:
     )
 
 
-async def ask_source(enquiry: Enquiry, prepared: Path, target: Path, bench: Workbench) -> None:
+async def ask_source(enquiry: Enquiry, prepared: Path, target: Path, step: StepContext) -> None:
     """Have transformers compute, in float32, all that variants are compared with; write it into ``target``.
 
     Raises `BuildFailed` when the source cannot be asked.
     """
-    order = bench.scratch / "enquiry.json"
+    order = step.scratch / "enquiry.json"
     order.write_bytes(msgspec.json.encode(enquiry))
-    await bench.run("foundry_lite.conversion.torch_scripts.decoder_reference", prepared, order, target, toolchain=GENAI)
+    await step.run("foundry_lite.conversion.torch_scripts.decoder_reference", prepared, order, target, toolchain=GENAI)
 
 
 def judge_source(prepared: Path, asked: Path, cases: tuple[Case, ...]) -> None:
@@ -100,7 +100,7 @@ def judge_source(prepared: Path, asked: Path, cases: tuple[Case, ...]) -> None:
 
 
 async def assess(
-    built: Path, recipe: Recipe, reference: Path | None, cases: tuple[Case, ...], target: Path, bench: Workbench
+    built: Path, recipe: Recipe, reference: Path | None, cases: tuple[Case, ...], target: Path, step: StepContext
 ) -> Quality:
     """Measure one built model, in a process of its own; ``reference`` is what `ask_source` has written.
 
@@ -120,14 +120,14 @@ async def assess(
         golden_tokens=_GOLDEN_TOKENS,
         fingerprint=str(target / FINGERPRINT),
     )
-    order, out = bench.scratch / "scoring.json", bench.scratch / "scored.json"
+    order, out = step.scratch / "scoring.json", step.scratch / "scored.json"
     order.write_bytes(msgspec.json.encode(task))
-    await bench.run("foundry_lite.conversion.evaluate.score_variant", order, out)
+    await step.run("foundry_lite.conversion.evaluate.score_variant", order, out)
     result = msgspec.json.decode(out.read_bytes(), type=Result)
     if result.refused is not None:
         raise CheckFailed(*result.refused)
     if result.quality is None:
-        raise BuildFailed("the scoring ended without figures", hint=f"See {bench.log}.")
+        raise BuildFailed("the scoring ended without figures", hint=f"See {step.log}.")
     return result.quality
 
 

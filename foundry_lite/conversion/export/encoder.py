@@ -21,9 +21,9 @@ from foundry_lite.catalog.card import Task
 from foundry_lite.catalog.encoder import Encoder, read_encoder, write_encoder
 from foundry_lite.catalog.recipe import Algorithm, KvPrecision, Precision, Recipe
 from foundry_lite.catalog.report import FINGERPRINT, Quality
-from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.jobs.step_context import StepContext
 from foundry_lite.conversion.sources.sentence_transformers import read_head
-from foundry_lite.conversion.sources.source_model import Found
+from foundry_lite.conversion.sources.source_model import SourceModel
 from foundry_lite.conversion.toolchains.toolchains import GENAI, OPTIMUM, OWN
 from foundry_lite.engine.encoder import fingerprint
 from foundry_lite.engine.encoder.fingerprint import EncoderFingerprint
@@ -64,7 +64,9 @@ def needs_optimum(architecture: str) -> bool:
     return architecture in _NEEDS_OPTIMUM
 
 
-async def export(found: Found, prepared: Path, target: Path, bench: Workbench, through: Through | None = None) -> None:
+async def export(
+    found: SourceModel, prepared: Path, target: Path, step: StepContext, through: Through | None = None
+) -> None:
     """Write the float32 graph, the tokenizer and `encoder.json` into ``target``, which exists and is empty.
 
     ``through`` is chosen by the architecture where it is not given. Raises `BuildFailed`, `StorageFull`, or
@@ -73,10 +75,10 @@ async def export(found: Found, prepared: Path, target: Path, bench: Workbench, t
     chosen = through or (Through.OPTIMUM if needs_optimum(found.architecture) else Through.TORCH)
     head = read_head(found.folder)  # `prepared` has links to its files
     task = "text-classification" if head.task is Task.RERANK else "feature-extraction"
-    scratch = bench.folder("export")
+    scratch = step.folder("export")
     toolchain = OPTIMUM if chosen is Through.OPTIMUM else GENAI
     module = "foundry_lite.conversion.torch_scripts.export_encoder"
-    await bench.run(module, chosen, prepared, target, task, scratch, toolchain=toolchain)
+    await step.run(module, chosen, prepared, target, task, scratch, toolchain=toolchain)
     shutil.rmtree(scratch, ignore_errors=True)
     names = json.loads((target / "io.json").read_text(encoding="utf-8"))
     (target / "io.json").unlink()
@@ -86,7 +88,7 @@ async def export(found: Found, prepared: Path, target: Path, bench: Workbench, t
             shutil.copyfile(path, target / path.name)
 
 
-async def derive(exported: Path, target: Path, recipe: Recipe, bench: Workbench) -> None:
+async def derive(exported: Path, target: Path, recipe: Recipe, step: StepContext) -> None:
     """Write a variant of the float32 export into ``target``, which exists and is empty.
 
     Raises `BuildFailed` for recipes that encoders do not have, before anything is done.
@@ -99,13 +101,13 @@ async def derive(exported: Path, target: Path, recipe: Recipe, bench: Workbench)
     if recipe.fast_prefill:
         shutil.copytree(exported, target, ignore=shutil.ignore_patterns(f"{_GRAPH}*"), dirs_exist_ok=True)
         rows = "foundry_lite.conversion.quantize.encoder_w8a8"
-        await bench.run(rows, exported, target, bench.folder("rows"), toolchain=GENAI)
+        await step.run(rows, exported, target, step.folder("rows"), toolchain=GENAI)
         return
-    job = bench.scratch / "job.json"
+    job = step.scratch / "job.json"
     job.write_bytes(
-        msgspec.json.encode({"target": str(target), "recipe": recipe, "prepared": str(bench.folder("no-grid"))})
+        msgspec.json.encode({"target": str(target), "recipe": recipe, "prepared": str(step.folder("no-grid"))})
     )
-    await bench.run("foundry_lite.conversion.quantize.derive", exported, job, toolchain=GENAI)
+    await step.run("foundry_lite.conversion.quantize.derive", exported, job, toolchain=GENAI)
 
 
 def contradiction(recipe: Recipe) -> str:
@@ -123,30 +125,30 @@ def contradiction(recipe: Recipe) -> str:
     return ""
 
 
-def enquire(found: Found) -> dict[str, Any]:
+def enquire(found: SourceModel) -> dict[str, Any]:
     """Return what the source is asked: the sentences that ship with us, and what a vector is made of."""
     head = read_head(found.folder)
     return {**msgspec.to_builtins(head), "texts": read_texts(head.task), "lowercase": head.lowercase}
 
 
-async def ask(enquiry: dict[str, Any], prepared: Path, target: Path, bench: Workbench) -> None:
+async def ask(enquiry: dict[str, Any], prepared: Path, target: Path, step: StepContext) -> None:
     """Record in the folder ``target`` what transformers says, in float32, of an `enquire`."""
-    job = bench.scratch / "texts.json"
+    job = step.scratch / "texts.json"
     job.write_text(json.dumps(enquiry), encoding="utf-8")
     module = "foundry_lite.conversion.torch_scripts.encoder_reference"
-    await bench.run(module, prepared, job, target / _SOURCE, toolchain=GENAI)
+    await step.run(module, prepared, job, target / _SOURCE, toolchain=GENAI)
 
 
-async def check(built: Path, asked: Path, target: Path, bench: Workbench) -> Quality:
+async def check(built: Path, asked: Path, target: Path, step: StepContext) -> Quality:
     """Compare a variant with what `ask` recorded in the folder ``asked``; write its fingerprint into ``target``.
 
     Raises `CheckFailed` when its tokenizer is not the source's, or a result is no number.
     """
     encoder = read_encoder(built)
     texts = read_texts(encoder.task)
-    job, ours = bench.scratch / "texts.json", bench.scratch / "ours.npz"
+    job, ours = step.scratch / "texts.json", step.scratch / "ours.npz"
     job.write_text(json.dumps({"texts": texts}), encoding="utf-8")
-    await bench.run("foundry_lite.conversion.evaluate.run_encoder", built, job, ours, toolchain=OWN)
+    await step.run("foundry_lite.conversion.evaluate.run_encoder", built, job, ours, toolchain=OWN)
     similarity = compare(asked / _SOURCE, ours, texts, encoder)
     (target / FINGERPRINT).write_bytes(msgspec.json.encode(_fingerprint(ours, similarity)))
     return Quality(similarity=similarity)

@@ -12,18 +12,18 @@ from typing import Any
 
 from foundry_lite.conversion.formats.hf_config import read_config, read_shape
 from foundry_lite.conversion.formats.safe_files import exists, read_json
-from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.jobs.step_context import StepContext
 from foundry_lite.conversion.sources.genai_folder import CONFIG
 from foundry_lite.conversion.sources.hf_folder import TEXT_FILES
 from foundry_lite.conversion.sources.onnx_decoder import PAST, PRESENT, Decoder, read_decoder
-from foundry_lite.conversion.sources.source_model import Found, Kind
+from foundry_lite.conversion.sources.source_model import Kind, SourceModel
 from foundry_lite.conversion.toolchains.toolchains import GENAI
 from foundry_lite.engine.chat_template import template_file
 
 GRAPH = "model.onnx"
 
 
-async def adopt(found: Found, prepared: Path, target: Path, bench: Workbench) -> None:
+async def adopt(found: SourceModel, prepared: Path, target: Path, step: StepContext) -> None:
     """Copy a ready graph into ``target`` as ``model.onnx``, its data beside it, and write what is missing.
 
     Raises `BuildFailed`.
@@ -37,12 +37,12 @@ async def adopt(found: Found, prepared: Path, target: Path, bench: Workbench) ->
         _copy_folder(found, target)
         return
     graph = next(path for path in found.files if path.suffix == ".onnx")
-    await bench.run("foundry_lite.conversion.export.adapt_onnx", graph, target, toolchain=GENAI)
+    await step.run("foundry_lite.conversion.export.adapt_onnx", graph, target, toolchain=GENAI)
     config = read_config(found.folder)
     _write_json(target / CONFIG, describe(read_decoder(graph, read_shape(config)), found, config))
 
 
-def describe(decoder: Decoder, found: Found, config: dict[str, Any]) -> dict[str, Any]:
+def describe(decoder: Decoder, found: SourceModel, config: dict[str, Any]) -> dict[str, Any]:
     """Return the ``genai_config.json`` of a plain decoder: past and present are different memory."""
     inputs = {"input_ids": "input_ids", "attention_mask": "attention_mask"}
     inputs |= {"position_ids": "position_ids"} if decoder.takes_positions else {}
@@ -71,7 +71,7 @@ def describe(decoder: Decoder, found: Found, config: dict[str, Any]) -> dict[str
     }
 
 
-def _copy_folder(found: Found, target: Path) -> None:
+def _copy_folder(found: SourceModel, target: Path) -> None:
     """Copy a folder of onnxruntime-genai; its graph is called ``model.onnx`` afterwards."""
     config = read_json(found.folder / CONFIG)
     name = config["model"]["decoder"]["filename"]

@@ -1,8 +1,8 @@
 """What ``torch.save`` writes, read without torch and without running it: a zip with a pickle and the bytes of tensors.
 
 A pickle is a program that calls whatever it names. Here nothing that it names is ever imported: a handful of names
-(dictionaries, shapes, tensors) have functions of ours, and every other one is a `Nothing`, which does nothing. So a
-file cannot run anything, and a class that we do not know costs only its own value.
+(dictionaries, shapes, tensors) have functions of ours; every other one is an `IgnoredGlobal`, which does nothing. So
+a file cannot run anything, and a class that we do not know costs only its own value.
 
 Source: torch's serialization (zip files, since 1.6): ``NAME/data.pkl``, and ``NAME/data/KEY``, stored uncompressed.
 """
@@ -33,15 +33,15 @@ _PIECE = 1 << 22  # numbers
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a file in a zip: its magic, the lengths of its name and its extras
 
 
-class Nothing:
+class IgnoredGlobal:
     """What stands for everything that is not known: it takes whatever it is given, and does nothing."""
 
-    def __new__(cls, *_arguments: object, **_named: object) -> Nothing:
+    def __new__(cls, *_arguments: object, **_named: object) -> IgnoredGlobal:
         return super().__new__(cls)
 
     def __init__(self, *_arguments: object, **_named: object) -> None: ...
 
-    def __call__(self, *_arguments: object, **_named: object) -> Nothing:
+    def __call__(self, *_arguments: object, **_named: object) -> IgnoredGlobal:
         return self
 
     def __setstate__(self, _state: object) -> None: ...
@@ -86,7 +86,7 @@ class Stored:
 
 
 def read(path: Path) -> Any:
-    """Return what was saved, its tensors as `Stored`, all that is not known as `Nothing`.
+    """Return what was saved, its tensors as `Stored`, all that is not known as `IgnoredGlobal`.
 
     Raises `PickledWeights` for a file of another format, `DamagedWeights`, or `UnsafeSource` for one made to exhaust.
     """
@@ -140,7 +140,7 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name.endswith("Storage"):
             return name
-        return _KNOWN.get(f"{module}.{name}", Nothing)
+        return _KNOWN.get(f"{module}.{name}", IgnoredGlobal)
 
     def persistent_load(self, pid: Any) -> _Storage:
         _, kind, key, _, count = pid
@@ -161,13 +161,13 @@ class _Reader(pickle.Unpickler):
         return start
 
 
-def _rebuild_tensor(storage: object, first: Any, shape: Any, stride: Any, *_rest: object) -> Stored | Nothing:
+def _rebuild_tensor(storage: object, first: Any, shape: Any, stride: Any, *_rest: object) -> Stored | IgnoredGlobal:
     """Return the tensor, when it is of floats and lies in one piece; no weight is another."""
     numbers = [first, *shape, *stride]
     if not all(type(one) is int and one >= 0 for one in numbers):
         raise ValueError(f"a tensor of the shape {shape!r}")
     if not isinstance(storage, _Storage) or not storage.kind or tuple(stride) != _strides(tuple(shape)):
-        return Nothing()
+        return IgnoredGlobal()
     if first + math.prod(shape) > storage.count:
         raise ValueError(f"a tensor of {math.prod(shape)} numbers in a storage of {storage.count}")
     return Stored(storage, first, tuple(shape))

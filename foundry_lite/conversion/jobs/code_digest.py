@@ -1,7 +1,7 @@
 """The code and the library versions that make a step's result, found by following imports from the modules that run.
 
 A module counts by its syntax tree: comments, docstrings, line ends and the layout are none of it. What it imports from
-the package is followed, and so are the full names of modules that it has as texts (`Workbench.run` takes them), and
+the package is followed, and so are the full names of modules that it has as texts (`StepContext.run` takes them), and
 the files of the package that it names and lie beside it.
 """
 

@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Struct
 
 from foundry_lite import machine
-from foundry_lite.conversion.build_spec import Order
+from foundry_lite.conversion.build_spec import BuildSpec
 from foundry_lite.errors import JobNotFound, StorageFull
 
 _RECORD = "job.json"
@@ -58,7 +58,7 @@ class Job(Struct, frozen=True):
     """One build. Times are UTC, ISO 8601. ``installed`` are the models that it made."""
 
     id: str
-    order: Order
+    order: BuildSpec
     created: str
     state: State = State.QUEUED
     pid: int | None = None
@@ -72,14 +72,14 @@ class Job(Struct, frozen=True):
     hint: str | None = None
 
 
-class Jobs:
+class JobStore:
     """The jobs of one home folder."""
 
     def __init__(self, home: Path) -> None:
         self._root = home / "jobs"
         self._lock = home / "build" / "lock"
 
-    def begin(self, order: Order) -> Job:
+    def begin(self, order: BuildSpec) -> Job:
         """Write a new job, queued. Raises `StorageFull`."""
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         for number in range(1000):

@@ -1,4 +1,4 @@
-"""What a running job tells: its record on disk, and whoever watches. One `Journal` a job."""
+"""What a running job tells: its record on disk, and whoever watches. One `JobProgress` a job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from foundry_lite.conversion.jobs.job_store import Job, Jobs, State, Step, ended, log_name, owned
+from foundry_lite.conversion.jobs.job_store import Job, JobStore, State, Step, ended, log_name, owned
 
 NAMES = ("inspect", "fetch", "merge", "export", "quantize", "check", "measure", "card", "commit")
 
@@ -30,10 +30,10 @@ class StepReport:
 Tell = Callable[[StepReport], None]
 
 
-class Journal:
+class JobProgress:
     """Writes a job's record at every change."""
 
-    def __init__(self, jobs: Jobs, job: Job, tell: Tell) -> None:
+    def __init__(self, jobs: JobStore, job: Job, tell: Tell) -> None:
         self._jobs = jobs
         self._tell = tell
         self.job = jobs.write(owned(job))
@@ -86,7 +86,7 @@ class Journal:
 class RunningStep:
     """One step while it runs; it is done when the block ends without an error."""
 
-    def __init__(self, journal: Journal, step: Step) -> None:
+    def __init__(self, journal: JobProgress, step: Step) -> None:
         self._journal = journal
         self._step = step
         self._began = time.monotonic()

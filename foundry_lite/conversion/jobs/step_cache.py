@@ -24,7 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from foundry_lite.conversion.jobs.code_digest import Code, Makers
-from foundry_lite.conversion.jobs.step_context import Workbench
+from foundry_lite.conversion.jobs.step_context import StepContext
 from foundry_lite.conversion.toolchains.toolchains import Toolchains
 from foundry_lite.errors import DamagedArtifact
 from foundry_lite.store.manifest import FileEntry, digest_files, verify_digests
@@ -32,7 +32,7 @@ from foundry_lite.store.manifest import FileEntry, digest_files, verify_digests
 _RECORD = "step.json"
 _NO_MAKERS = Makers()
 
-Make = Callable[[Path, Workbench], Awaitable[None]]
+Make = Callable[[Path, StepContext], Awaitable[None]]
 
 
 class StepRecord(Struct, frozen=True):
@@ -59,7 +59,7 @@ class Result:
     is_kept: bool
 
 
-class Steps:
+class StepCache:
     """The results below one folder. Not safe for several processes at once: `jobs` lets one build run at a time."""
 
     def __init__(self, root: Path, toolchains: Toolchains) -> None:
@@ -71,7 +71,7 @@ class Steps:
     async def run(
         self, name: str, inputs: Mapping[str, Any], log: Path, make: Make, makers: Makers = _NO_MAKERS
     ) -> Result:
-        """Return the result of a step, made by ``make(output, bench)`` when it is not there.
+        """Return the result of a step, made by ``make(output, step)`` when it is not there.
 
         ``inputs`` are JSON values: keys of other results, hashes of files, recipes. ``makers`` are the code that makes
         it and the libraries that this uses.
@@ -96,7 +96,7 @@ class Steps:
         try:
             for folder in (output, scratch):
                 folder.mkdir(parents=True)
-            await make(output, Workbench(scratch, log, self._toolchains))
+            await make(output, StepContext(scratch, log, self._toolchains))
             seconds = round(time.monotonic() - began, 3)
             shutil.rmtree(scratch, ignore_errors=True)
             files = await asyncio.to_thread(digest_files, output)

@@ -26,7 +26,7 @@ _TAIL = 64_000  # bytes of a log that are read to explain a failure
 
 
 @dataclass(frozen=True, slots=True)
-class Workbench:
+class StepContext:
     """One step's place. ``scratch`` is an existing folder that nobody needs when the step is done."""
 
     scratch: Path

@@ -28,7 +28,7 @@ from foundry_lite.conversion.formats.peft_config import (
     unsupported,
 )
 from foundry_lite.conversion.formats.safetensors import read_arrays
-from foundry_lite.conversion.lora.targets import FUSED, Place, Places, read_places
+from foundry_lite.conversion.lora.targets import FUSED, LoraTarget, LoraTargets, read_places
 from foundry_lite.engine.chat_template import template_file
 from foundry_lite.engine.runners import adapter_file
 from foundry_lite.errors import DamagedWeights, StorageFull, UnsupportedAdapter
@@ -87,13 +87,13 @@ def read_adapter(folder: Path) -> PeftAdapter:
     return PeftAdapter(folder, base if isinstance(base, str) else "", _read_factors(weights, config))
 
 
-def fit(adapter: PeftAdapter, places: Places) -> dict[str, Matrix]:
+def fit(adapter: PeftAdapter, places: LoraTargets) -> dict[str, Matrix]:
     """Return the graph's inputs that make it compute with the adapter; what has no module keeps its default.
 
     Modules that share a place are put side by side: their A's as columns, their B's as blocks on the diagonal.
     Raises `UnsupportedAdapter` when the adapter is for a model of another shape.
     """
-    pieces: dict[Place, list[tuple[Matrix, Matrix]]] = {}
+    pieces: dict[LoraTarget, list[tuple[Matrix, Matrix]]] = {}
     for (layer, module), factors in adapter.factors.items():
         spans = _spans(places, layer, module)
         sizes = spans[0][0].inputs, sum(high - low for _, low, high in spans)
@@ -116,9 +116,9 @@ def fit(adapter: PeftAdapter, places: Places) -> dict[str, Matrix]:
     return arrays
 
 
-def _spans(places: Places, layer: int, module: str) -> list[tuple[Place, int, int]]:
+def _spans(places: LoraTargets, layer: int, module: str) -> list[tuple[LoraTarget, int, int]]:
     """Return the places of a module, each with the columns that are its own, in the order of the module's rows."""
-    spans: list[tuple[Place, int, int]] = []
+    spans: list[tuple[LoraTarget, int, int]] = []
     for name in FUSED.get(module, (module,)):
         found = places.find(layer, name)
         if found is None:

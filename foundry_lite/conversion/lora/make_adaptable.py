@@ -20,7 +20,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
-from foundry_lite.conversion.lora.targets import Part, Place, Places, write_places
+from foundry_lite.conversion.lora.targets import LoraTarget, LoraTargets, Part, write_places
 from foundry_lite.errors import BuildFailed
 
 _NODE = re.compile(r"/model/layers\.(\d+)/(?:attn|mlp)/(\w+_proj)/MatMul\w*")
@@ -35,7 +35,7 @@ def main() -> None:
     model = onnx.load(path, load_external_data=False)  # the weights are not read, and stay where they are
     widths = _attention_widths(decoder)
     linears = list(_linears(model.graph))
-    plan = Places(tuple(_place(layer, name, node, model.graph, widths) for layer, name, node in linears))
+    plan = LoraTargets(tuple(_place(layer, name, node, model.graph, widths) for layer, name, node in linears))
     _require_every_module(plan, int(decoder["num_hidden_layers"]))
     ends = {id(node): _end(model.graph, node) for _, _, node in linears}
     beside = {ends[id(node)]: place for place, (_, _, node) in zip(plan.all, linears, strict=True)}
@@ -57,7 +57,7 @@ def _attention_widths(decoder: dict[str, Any]) -> dict[str, int]:
     return {"q_proj": size * heads, "k_proj": size * kv_heads, "v_proj": size * kv_heads}
 
 
-def _place(layer: int, name: str, node: Any, graph: Any, widths: dict[str, int]) -> Place:
+def _place(layer: int, name: str, node: Any, graph: Any, widths: dict[str, int]) -> LoraTarget:
     inputs, outputs = _weight_shape(node, graph)
     modules = ("q_proj", "k_proj", "v_proj") if name == "qkv_proj" else (name,)
     parts = []
@@ -68,7 +68,7 @@ def _place(layer: int, name: str, node: Any, graph: Any, widths: dict[str, int])
         start = stop
     if start != outputs:
         raise BuildFailed(f"layer {layer}: {name} is {outputs} wide, and its parts {start}")
-    return Place(layer, name, inputs, outputs, tuple(parts))
+    return LoraTarget(layer, name, inputs, outputs, tuple(parts))
 
 
 def _weight_shape(node: Any, graph: Any) -> tuple[int, int]:
@@ -94,7 +94,7 @@ def _require_float(node: Any, weight: Any) -> None:
         raise BuildFailed(f"{node.name} does not compute in float32; adapters need that")
 
 
-def _require_every_module(plan: Places, layers: int) -> None:
+def _require_every_module(plan: LoraTargets, layers: int) -> None:
     missing = [f"{layer}.{name}" for layer in range(layers) for name in _MODULES if plan.find(layer, name) is None]
     if missing:
         raise BuildFailed(f"the graph has no place for adapters of {', '.join(missing[:3])}")
@@ -108,7 +108,7 @@ def _end(graph: Any, node: Any) -> str:
     return str(node.output[0])
 
 
-def _insert(graph: Any, beside: dict[str, Place], inputs: dict[str, str]) -> None:
+def _insert(graph: Any, beside: dict[str, LoraTarget], inputs: dict[str, str]) -> None:
     """Add ``(x A) B`` to each output in ``beside``; the sum takes the output's name, so whoever reads it reads on."""
     nodes = []
     for node in graph.node:

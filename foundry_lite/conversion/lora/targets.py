@@ -28,7 +28,7 @@ class Part(Struct, frozen=True):
     stop: int
 
 
-class Place(Struct, frozen=True):
+class LoraTarget(Struct, frozen=True):
     """One place: ``node`` is the builder's name for it, ``inputs`` and ``outputs`` are the sizes of ``W``."""
 
     layer: int
@@ -48,10 +48,10 @@ class Place(Struct, frozen=True):
         return f"lora.{self.layer}.{self.node}.B"
 
 
-class Places(Struct, frozen=True):
+class LoraTargets(Struct, frozen=True):
     """All places of a model."""
 
-    all: tuple[Place, ...]
+    all: tuple[LoraTarget, ...]
 
     @property
     def layers(self) -> int:
@@ -62,21 +62,21 @@ class Places(Struct, frozen=True):
         """The trained modules that have a place, in the order of the graph."""
         return tuple(dict.fromkeys(part.module for place in self.all for part in place.parts))
 
-    def find(self, layer: int, module: str) -> tuple[Place, Part] | None:
+    def find(self, layer: int, module: str) -> tuple[LoraTarget, Part] | None:
         """Return the place of a module that is not fused."""
         found = ((place, part) for place in self.all if place.layer == layer for part in place.parts)
         return next((pair for pair in found if pair[1].module == module), None)
 
 
-def write_places(folder: Path, plan: Places) -> None:
+def write_places(folder: Path, plan: LoraTargets) -> None:
     """Write the plan beside the model."""
     (folder / PLACES).write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n")
 
 
-def read_places(folder: Path) -> Places:
+def read_places(folder: Path) -> LoraTargets:
     """Read the plan of an installed model. Raises `DamagedArtifact`."""
     try:
-        return msgspec.json.decode((folder / PLACES).read_bytes(), type=Places)
+        return msgspec.json.decode((folder / PLACES).read_bytes(), type=LoraTargets)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedArtifact(
             f"{folder.parent.name}:{folder.name}: {PLACES} cannot be read: {error}",

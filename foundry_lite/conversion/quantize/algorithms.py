@@ -13,7 +13,7 @@ from foundry_lite.catalog.recipe import Algorithm, Recipe
 from foundry_lite.conversion.quantize import kquant
 from foundry_lite.conversion.quantize.activations import Walk
 from foundry_lite.conversion.quantize.blocks import Blocks, quantize_blocks
-from foundry_lite.conversion.quantize.gptq import Propagation
+from foundry_lite.conversion.quantize.gptq import GptqSolver
 from foundry_lite.conversion.quantize.source_grid import Grid, Lattice, pack
 
 _Floats = NDArray[np.float32]
@@ -75,14 +75,14 @@ class Calibrated:
         self._block = recipe.block_size or 32
         self._symmetric = recipe.symmetric
         self._hessians = hessians
-        self._last: tuple[str, Propagation] | None = None  # matrices beside each other multiply the same
+        self._last: tuple[str, GptqSolver] | None = None  # matrices beside each other multiply the same
 
     def form(self, node: str, given: str, bits: int) -> Form:
         if not given:
             return Form(bits, self._block, lambda weight, _: self._search(weight, bits))
         if self._last is None or self._last[0] != given:
             self._last = None  # two of them would be in memory
-            self._last = given, Propagation(self._hessians.take(given))
+            self._last = given, GptqSolver(self._hessians.take(given))
         propagation = self._last[1]
         return Form(
             bits,

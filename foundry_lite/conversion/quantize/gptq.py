@@ -24,7 +24,7 @@ _ATTEMPTS = 6
 _Floats = NDArray[np.float32]
 
 
-class Propagation:
+class GptqSolver:
     """How errors move the weights after them: made once for a matrix's inputs, used for any of its outputs."""
 
     def __init__(self, hessian: _Floats) -> None:

@@ -16,11 +16,11 @@ from foundry_lite import machine as devices
 from foundry_lite.catalog.card import Ancestor, Basis, Card, Evidence, Origin, Sizes, format_card, read_card
 from foundry_lite.catalog.recipe import Precision
 from foundry_lite.catalog.report import Candidate, Measured, Report
-from foundry_lite.conversion.build_spec import Order
+from foundry_lite.conversion.build_spec import BuildSpec
 from foundry_lite.conversion.records.evidence import checks_of, costs, is_cost, losses, name_machine
 from foundry_lite.conversion.records.model_card import format_model_card
 from foundry_lite.conversion.records.sbom import format_sbom
-from foundry_lite.conversion.sources.source_model import Found, Kind
+from foundry_lite.conversion.sources.source_model import Kind, SourceModel
 from foundry_lite.errors import DamagedArtifact
 from foundry_lite.store.manifest import (
     CARD,
@@ -51,8 +51,8 @@ class Facts:
     for a provider that this machine could not run.
     """
 
-    order: Order
-    found: Found
+    order: BuildSpec
+    found: SourceModel
     source: Source
     candidate: Candidate
     report: Report
@@ -131,7 +131,7 @@ def _without_report(folder: Path) -> DamagedArtifact:
     return DamagedArtifact(f"{folder.name}/{REPORT} is missing", hint="Import the model again with --force.")
 
 
-def record_source(found: Found, location: str) -> Source:
+def record_source(found: SourceModel, location: str) -> Source:
     """Return the record of a source: every file that the build may read, with its hash, and those of its base.
 
     The locations are paths as they were given, from which the same can be built again.
@@ -195,7 +195,7 @@ def _losses(facts: Facts) -> tuple[Evidence, ...]:
     return losses(facts.candidate.quality, pattern)
 
 
-def _lineage(found: Found, source: Source) -> tuple[Ancestor, ...]:
+def _lineage(found: SourceModel, source: Source) -> tuple[Ancestor, ...]:
     below = () if found.base is None else _lineage(found.base, source.base or record_source(found.base, ""))
     below = tuple(
         msgspec.structs.replace(one, origin=Origin.BASE) if one.origin is Origin.SOURCE else one for one in below
@@ -225,7 +225,7 @@ def _license_note(lineage: tuple[Ancestor, ...]) -> tuple[str, ...]:
     return (f"The weights come from several works under different licences, and all hold: {', '.join(licenses)}.",)
 
 
-def _parameters(found: Found) -> int:
+def _parameters(found: SourceModel) -> int:
     return found.parameters if found.base is None else max(found.parameters, found.base.parameters)
 
 
@@ -246,7 +246,7 @@ def _size_in(report: Report, precision: Precision) -> int | None:
     return next((one.size_bytes for one in report.candidates if one.recipe.precision is precision), None)
 
 
-def _source_name(found: Found) -> str:
+def _source_name(found: SourceModel) -> str:
     """Return what a source is called: on the Hub where it lies in the Hub's cache, else its folder or file."""
     folder = found.folder.absolute()
     repository = folder.parent.parent.name

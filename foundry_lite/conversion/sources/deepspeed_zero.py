@@ -25,7 +25,7 @@ from foundry_lite.conversion.formats.hf_config import read_config
 from foundry_lite.conversion.formats.safe_files import check_file, exists, read_text
 from foundry_lite.conversion.formats.torch_zip import Stored
 from foundry_lite.conversion.sources import hf_folder
-from foundry_lite.conversion.sources.source_model import Found, Kind, Options
+from foundry_lite.conversion.sources.source_model import Kind, Options, SourceModel
 from foundry_lite.conversion.sources.weight_checks import INDEX, SINGLE, is_tied, not_finite
 from foundry_lite.errors import DamagedWeights, NotAModel, PickledWeights, UnsafeSource, UnsupportedArchitecture
 
@@ -72,7 +72,7 @@ def recognises(path: Path) -> bool:
     return any(path.glob(_OPTIM)) or ((path / "latest").is_file() and any(path.glob(f"*/{_OPTIM}")))
 
 
-def inspect(path: Path, options: Options) -> Found:
+def inspect(path: Path, options: Options) -> SourceModel:
     """Look at a checkpoint, and read every weight once.
 
     Raises a `SourceRejected`; `PickledWeights` only for files that cannot be read without running them.
@@ -278,7 +278,7 @@ def check_finite(weights: Mapping[str, Weight]) -> None:
                 raise not_finite(span.stored.storage.path, name)
 
 
-def _unread(folder: Path, files: tuple[Path, ...], architecture: str) -> Found:
+def _unread(folder: Path, files: tuple[Path, ...], architecture: str) -> SourceModel:
     """Say what is known of files that only torch can read; the weights are checked when it has read them."""
     sizes = sum(path.stat().st_size for path in files if path.match(_OPTIM))
     found = hf_folder.describe_model(folder, read_config(folder), architecture, None)

@@ -15,7 +15,7 @@ from foundry_lite.conversion.sources import (
     peft_adapter,
     sentence_transformers,
 )
-from foundry_lite.conversion.sources.source_model import Found, Options
+from foundry_lite.conversion.sources.source_model import Options, SourceModel
 from foundry_lite.errors import NotAModel
 
 _NOTHING_SAID = Options()
@@ -26,7 +26,7 @@ class Source(Protocol):
 
     def recognises(self, path: Path, /) -> bool: ...
 
-    def inspect(self, path: Path, options: Options, /) -> Found: ...
+    def inspect(self, path: Path, options: Options, /) -> SourceModel: ...
 
 
 # The first that recognises a path inspects it; it raises a `SourceRejected` when it finds it broken.
@@ -42,7 +42,7 @@ KINDS: tuple[Source, ...] = (
 )
 
 
-def inspect(path: Path, options: Options = _NOTHING_SAID) -> Found:
+def inspect(path: Path, options: Options = _NOTHING_SAID) -> SourceModel:
     """Look at a source and say what it is.
 
     Raises a `SourceRejected`: `NotAModel`, `UnsupportedArchitecture`, `DamagedWeights`, `PickledWeights`, `RemoteCode`.
@@ -55,7 +55,7 @@ def inspect(path: Path, options: Options = _NOTHING_SAID) -> Found:
         ) from error
 
 
-def _inspect(path: Path, options: Options) -> Found:
+def _inspect(path: Path, options: Options) -> SourceModel:
     if not path.exists():
         raise NotAModel(f"{path} does not exist", hint="Give the folder that holds config.json, or a .gguf file.")
     for kind in KINDS:

@@ -14,7 +14,7 @@ from foundry_lite.conversion.formats.onnx_weights import Weights, read_weights
 from foundry_lite.conversion.formats.safe_files import check_file, exists, read_json
 from foundry_lite.conversion.sources.chat_templates import check_templates, notes_on
 from foundry_lite.conversion.sources.hf_folder import text_files
-from foundry_lite.conversion.sources.source_model import Exporter, Found, Kind, Options
+from foundry_lite.conversion.sources.source_model import Exporter, Kind, Options, SourceModel
 from foundry_lite.conversion.sources.vocabulary import check_vocabulary
 from foundry_lite.engine.runners import model_folder
 from foundry_lite.errors import DamagedWeights, LoadFailed, NotAModel, RemoteCode, UnsafeSource, UnsupportedArchitecture
@@ -37,7 +37,7 @@ def recognises(path: Path) -> bool:
     return path.is_dir() and exists(path / CONFIG)
 
 
-def inspect(folder: Path, _options: Options | None = None) -> Found:
+def inspect(folder: Path, _options: Options | None = None) -> SourceModel:
     """Look at a folder and say what it is. Raises a `SourceRejected`."""
     config = read_json(folder / CONFIG)
     model = _section(config, "model")
@@ -53,7 +53,7 @@ def inspect(folder: Path, _options: Options | None = None) -> Found:
     templates = check_templates(folder)
     kind = str(model.get("type", "unknown"))[:80]
     defaults, generation = _defaults(config, context_length)
-    return Found(
+    return SourceModel(
         kind=Kind.GENAI,
         folder=folder,
         files=(check_file(folder / CONFIG), graph, *weights.files, *text_files(folder)),

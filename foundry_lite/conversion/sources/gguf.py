@@ -14,7 +14,7 @@ from foundry_lite.conversion.formats.gguf_mapping import config_of, family_of, n
 from foundry_lite.conversion.formats.hf_config import read_shape
 from foundry_lite.conversion.formats.safe_files import check_file
 from foundry_lite.conversion.sources.chat_templates import notes_on, try_templates
-from foundry_lite.conversion.sources.source_model import Found, Kind, Options
+from foundry_lite.conversion.sources.source_model import Kind, Options, SourceModel
 from foundry_lite.conversion.sources.weight_checks import check_shapes
 from foundry_lite.errors import DamagedWeights, NotAModel, UnsupportedArchitecture
 
@@ -45,7 +45,7 @@ def recognises(path: Path) -> bool:
     return path.is_dir() and not (path / "config.json").exists() and any(path.glob(f"*{SUFFIX}"))
 
 
-def inspect(path: Path, _options: Options | None = None) -> Found:
+def inspect(path: Path, _options: Options | None = None) -> SourceModel:
     """Look at a file, or at the only one of a folder, and say what it is. Raises a `SourceRejected`."""
     file = check_file(_file(path))
     header = read_gguf(file)
@@ -60,7 +60,7 @@ def inspect(path: Path, _options: Options | None = None) -> Found:
     licence = header.values.get("general.license")
     main = main_type(header)
     defaults, generation = defaults_of(sampling_of(header), path.name, shape.context_length)
-    return Found(
+    return SourceModel(
         kind=Kind.GGUF,
         folder=file.parent,
         files=(file,),

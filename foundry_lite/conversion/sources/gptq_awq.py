@@ -17,7 +17,7 @@ from foundry_lite.catalog.recipe import BLOCK_SIZES, Algorithm, Precision, Recip
 from foundry_lite.conversion.formats.hf_config import read_config
 from foundry_lite.conversion.formats.safetensors import Tensor, read_raw
 from foundry_lite.conversion.sources import hf_folder, weight_checks
-from foundry_lite.conversion.sources.source_model import Found, Kind, Options
+from foundry_lite.conversion.sources.source_model import Kind, Options, SourceModel
 from foundry_lite.conversion.sources.weight_checks import HEADS, by_name, check_finite, find_weights, is_tied
 from foundry_lite.errors import DamagedWeights, NotAModel, SourceRejected, UnsupportedArchitecture
 
@@ -87,7 +87,7 @@ def recognises(path: Path) -> bool:
         return False  # `hf_folder` says what is wrong with the file
 
 
-def inspect(folder: Path, _options: Options | None = None) -> Found:
+def inspect(folder: Path, _options: Options | None = None) -> SourceModel:
     """Look at a folder and say what it is; its recipe keeps its integers. Raises a `SourceRejected`."""
     packing = read_packing(folder)
     config = {key: value for key, value in read_config(folder).items() if key != _SETTINGS}

@@ -13,7 +13,7 @@ from foundry_lite.conversion.formats.hf_config import read_config, read_shape
 from foundry_lite.conversion.formats.safe_files import check_file, exists
 from foundry_lite.conversion.sources import remote_code
 from foundry_lite.conversion.sources.chat_templates import check_templates, notes_on, template_paths
-from foundry_lite.conversion.sources.source_model import Found, Kind, Options
+from foundry_lite.conversion.sources.source_model import Kind, Options, SourceModel
 from foundry_lite.conversion.sources.vocabulary import check_vocabulary
 from foundry_lite.conversion.sources.weight_checks import (
     OWN_HEAD_NOTE,
@@ -51,7 +51,7 @@ def recognises(path: Path) -> bool:
     return path.is_dir()
 
 
-def inspect(folder: Path, _options: Options | None = None) -> Found:
+def inspect(folder: Path, _options: Options | None = None) -> SourceModel:
     """Look at a folder of weights in 16 or 32 bit and say what it is.
 
     Raises a `SourceRejected`: `NotAModel`, `UnsupportedArchitecture`, `DamagedWeights`, `PickledWeights`, `RemoteCode`,
@@ -69,7 +69,7 @@ def inspect(folder: Path, _options: Options | None = None) -> Found:
     return dataclasses.replace(describe(folder), weight_bits=bits)
 
 
-def describe(folder: Path) -> Found:
+def describe(folder: Path) -> SourceModel:
     """Say what a folder is, whatever its weights are packed in. Every float is read once, to find what is not finite.
 
     Raises a `SourceRejected`.
@@ -84,13 +84,13 @@ def describe(folder: Path) -> Found:
     return with_head(found, unties=is_tied(config) and has_own_head(by_name(weights)))
 
 
-def with_head(found: Found, *, unties: bool) -> Found:
+def with_head(found: SourceModel, *, unties: bool) -> SourceModel:
     """Return what was found of a folder, with which of its weight files are read and whether its head is its own."""
     notes = (*found.notes, *weights_notes(found.folder), *[OWN_HEAD_NOTE] * unties)
     return dataclasses.replace(found, unties=unties, notes=notes)
 
 
-def describe_model(folder: Path, config: dict[str, Any], architecture: str, tensors: Shapes | None) -> Found:
+def describe_model(folder: Path, config: dict[str, Any], architecture: str, tensors: Shapes | None) -> SourceModel:
     """Check the model of a folder against the shapes of its weights; ``files`` is left empty.
 
     The weights may lie elsewhere; ``tensors`` is ``None`` where nobody knows their shapes yet. Raises a
@@ -104,7 +104,7 @@ def describe_model(folder: Path, config: dict[str, Any], architecture: str, tens
     family = architectures.find(architecture, config)
     context_length = family.context_length or shape.context_length
     defaults, generation = read_generation(folder, config, context_length)
-    return Found(
+    return SourceModel(
         kind=Kind.FOLDER,
         folder=folder,
         files=(),

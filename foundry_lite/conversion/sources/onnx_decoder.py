@@ -12,7 +12,7 @@ from foundry_lite.conversion.formats.onnx_weights import read_weights
 from foundry_lite.conversion.formats.safe_files import check_file, exists
 from foundry_lite.conversion.sources.chat_templates import check_templates, notes_on
 from foundry_lite.conversion.sources.hf_folder import check_code, text_files
-from foundry_lite.conversion.sources.source_model import Exporter, Found, Kind, Options
+from foundry_lite.conversion.sources.source_model import Exporter, Kind, Options, SourceModel
 from foundry_lite.conversion.sources.vocabulary import check_vocabulary
 from foundry_lite.engine.runners import onnx_header
 from foundry_lite.engine.runners.onnx_header import GraphFile, Value
@@ -50,7 +50,7 @@ def recognises(path: Path) -> bool:
     return path.is_dir() and not any(exists(path / one) for one in _OTHERS) and _in_folder(path) is not None
 
 
-def inspect(path: Path, _options: Options | None = None) -> Found:
+def inspect(path: Path, _options: Options | None = None) -> SourceModel:
     """Look at a graph or folder and say what it is. Raises a `SourceRejected`."""
     graph = path if path.is_file() else _in_folder(path)
     if graph is None:
@@ -67,7 +67,7 @@ def inspect(path: Path, _options: Options | None = None) -> Found:
     names = config.get("architectures")
     note = "it is a graph already: its keys and values are copied at every step; there is no source to compare it with"
     defaults, generation = read_generation(folder, config, shape.context_length)
-    return Found(
+    return SourceModel(
         kind=Kind.ONNX,
         folder=folder,
         files=(graph, *weights.files, *text_files(folder)),

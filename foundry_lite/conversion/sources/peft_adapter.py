@@ -21,7 +21,7 @@ from foundry_lite.conversion.formats.safe_files import check_file, exists
 from foundry_lite.conversion.formats.safetensors import Tensor, read_header, read_raw, read_rows, spans
 from foundry_lite.conversion.sources import hf_folder, hub_cache
 from foundry_lite.conversion.sources.chat_templates import check_templates, notes_on, template_paths
-from foundry_lite.conversion.sources.source_model import Found, Kind, Options
+from foundry_lite.conversion.sources.source_model import Kind, Options, SourceModel
 from foundry_lite.conversion.sources.vocabulary import check_vocabulary, read_vocabulary
 from foundry_lite.conversion.sources.weight_checks import (
     EMBEDDINGS,
@@ -64,7 +64,7 @@ def recognises(path: Path) -> bool:
     return peft_config.is_adapter(path) and not (path / "config.json").is_file()
 
 
-def inspect(folder: Path, options: Options) -> Found:
+def inspect(folder: Path, options: Options) -> SourceModel:
     """Look at an adapter and its base.
 
     Raises a `SourceRejected`: `WrongBase` or `UnsupportedAdapter` besides those of a model folder.
@@ -145,7 +145,7 @@ def _without_copies(config: dict[str, Any], base: dict[str, tuple[Path, Tensor]]
     return {name: one for name, one in base.items() if not (has_embedding and name in HEADS)}
 
 
-def shards_of(base: Found) -> tuple[Path, ...]:
+def shards_of(base: SourceModel) -> tuple[Path, ...]:
     """Return the weight files of a base."""
     return tuple(path for path in base.files if path.suffix == ".safetensors")
 
@@ -156,7 +156,7 @@ def own_texts(folder: Path) -> tuple[Path, ...]:
     return named + template_paths(folder)
 
 
-def _inspect_base(folder: Path) -> Found:
+def _inspect_base(folder: Path) -> SourceModel:
     if peft_config.is_adapter(folder) and not exists(folder / "config.json"):
         raise UnsupportedAdapter(f"the base {folder} is an adapter itself", hint="Merge and save that one first.")
     if read_config(folder).get("quantization_config"):
@@ -277,7 +277,7 @@ def _notes(base: Path, config: dict[str, Any], plan: Plan) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _notes_of_base(base: Found) -> tuple[str, ...]:
+def _notes_of_base(base: SourceModel) -> tuple[str, ...]:
     """Return what holds for the merged model too; of templates, the adapter may bring others."""
     of_templates = notes_on(check_templates(base.folder))
     return tuple(note for note in base.notes if note not in of_templates)

@@ -24,7 +24,7 @@ from foundry_lite.conversion.formats.safe_files import (
     read_json,
 )
 from foundry_lite.conversion.sources import hf_folder, remote_code
-from foundry_lite.conversion.sources.source_model import Exporter, Found, Kind, Options
+from foundry_lite.conversion.sources.source_model import Exporter, Kind, Options, SourceModel
 from foundry_lite.conversion.sources.vocabulary import check_vocabulary
 from foundry_lite.conversion.sources.weight_checks import (
     Shapes,
@@ -86,7 +86,7 @@ def recognises(path: Path) -> bool:
     return stem in FAMILIES or (stem in DECODERS and name.endswith((_CLASSIFIER, "Model")))
 
 
-def inspect(folder: Path, _options: Options | None = None) -> Found:
+def inspect(folder: Path, _options: Options | None = None) -> SourceModel:
     """Look at a folder and say what it is.
 
     Raises a `SourceRejected`: `NotAModel`, `UnsupportedArchitecture`, `DamagedWeights`, `PickledWeights`, `RemoteCode`,
@@ -102,7 +102,7 @@ def inspect(folder: Path, _options: Options | None = None) -> Found:
     check_vocabulary(folder, read_shape(_plain(config)).vocabulary)
     check_finite(weights)
     is_said = encoder.task is Task.RERANK or _pooling_file(folder) is not None
-    return Found(
+    return SourceModel(
         kind=Kind.CROSS if encoder.task is Task.RERANK else Kind.SENTENCES,
         folder=folder,
         files=(*weights, *hf_folder.text_files(folder), *_own_files(folder)),

@@ -42,7 +42,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SourceModel:
     """A source that was found to be importable. ``files`` are all that the build may read of it.
 
     ``notes`` are sentences that the user should read: what was dequantized, which template was put in its place.
@@ -61,7 +61,7 @@ class Found:
     defaults: Defaults = Defaults()
     license: str = "unknown"
     weight_bits: int = 16
-    base: Found | None = None
+    base: SourceModel | None = None
     recipe: Recipe | None = None
     needs_template: bool = False  # it brings no chat template: a plain one is put in its place
     unties: bool = False  # its head has weights of its own, and its configuration says that it is the embedding

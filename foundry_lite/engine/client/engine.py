@@ -20,7 +20,7 @@ from foundry_lite.engine.client.adapters import AdapterFile, Adapters
 from foundry_lite.engine.client.futures import fail, settle
 from foundry_lite.engine.client.generation import Generation
 from foundry_lite.engine.client.options import EngineOptions as EngineOptions  # users of an engine find it here
-from foundry_lite.engine.client.queries import EncodedPrompt, Questions
+from foundry_lite.engine.client.queries import EncodedPrompt, PendingQueries
 from foundry_lite.engine.client.worker_process import WorkerFace, start_worker
 from foundry_lite.engine.ipc import messages
 from foundry_lite.engine.ipc.messages import (
@@ -50,7 +50,7 @@ class Engine(WorkerFace):
         self._generations: dict[int, Generation] = {}
         self._unfinished: dict[int, int] = {}  # choices of each generation that have not finished
         self._admissions: dict[int, asyncio.Future[None]] = {}
-        self._questions = Questions(self._send)
+        self._questions = PendingQueries(self._send)
         self._adapters = Adapters(self._send)
         self._loaded: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
         self.context_length = 0

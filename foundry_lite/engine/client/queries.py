@@ -22,7 +22,7 @@ class EncodedPrompt:
     pieces: tuple[bytes, ...] = ()
 
 
-class Questions:
+class PendingQueries:
     """Those that wait for an answer. ``send`` sends a command to the worker; numbers are the engine's."""
 
     def __init__(self, send: Callable[[Command], None]) -> None:

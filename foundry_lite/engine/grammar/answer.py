@@ -15,10 +15,10 @@ import msgspec
 
 from foundry_lite.engine.grammar.lark import Marks, pattern, without
 from foundry_lite.engine.grammar.tool_calls import write_calls
-from foundry_lite.engine.reasoning import Stage, Tags
-from foundry_lite.engine.tool_calls.formats import Dialect, Writing
+from foundry_lite.engine.reasoning import ReasoningState, Tags
+from foundry_lite.engine.tool_calls.formats import CallSyntax, ToolFormat
 from foundry_lite.engine.tool_calls.harmony import CHANNELS, COMMENTARY, START
-from foundry_lite.engine.tool_calls.model_format import Voice
+from foundry_lite.engine.tool_calls.model_format import ModelFormat
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import Chat, GenerationRequest, Tool, ToolMode
 
@@ -29,8 +29,8 @@ _SPACE = r"/[ \n]{0,2}/"  # before a forced call: some templates begin a turn wi
 class Frame:
     """How the model speaks, where its answer begins, and the ``options`` of every schema."""
 
-    voice: Voice
-    stage: Stage | None
+    voice: ModelFormat
+    stage: ReasoningState | None
     options: dict[str, Any]
 
     @property
@@ -109,7 +109,7 @@ def _write_body(
 
 
 def _calls(
-    tools: tuple[Tool, ...], writing: Writing, request: GenerationRequest, frame: Frame, opening: str | None = None
+    tools: tuple[Tool, ...], writing: CallSyntax, request: GenerationRequest, frame: Frame, opening: str | None = None
 ) -> list[str]:
     is_parallel = request.tool_choice.is_parallel
     return write_calls(tools, writing, frame.marks, frame.options, is_parallel=is_parallel, opening=opening)
@@ -120,7 +120,7 @@ def _loosened(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
     return tuple(tool if tool.strict else msgspec.structs.replace(tool, parameters=None) for tool in tools)
 
 
-def _told_apart(dialect: Dialect, marks: Marks, param: str) -> Writing:
+def _told_apart(dialect: ToolFormat, marks: Marks, param: str) -> CallSyntax:
     """Return a way to write calls that no other form can be taken for."""
     if dialect.writing.before or dialect.writing.head:
         return dialect.writing
@@ -131,7 +131,7 @@ def _told_apart(dialect: Dialect, marks: Marks, param: str) -> Writing:
     return replace(dialect.writing, before=mark.opening, after=mark.closing)
 
 
-def _write_free(dialect: Dialect, marks: Marks) -> tuple[list[str], str | None]:
+def _write_free(dialect: ToolFormat, marks: Marks) -> tuple[list[str], str | None]:
     """Return rules for free text with calls in it, or for calls that stand alone, and what opens a call.
 
     A mark that is no token is found by a lexeme that ends with it: up to there, all is text.
@@ -163,13 +163,13 @@ def _write_turn(marks: Marks) -> str:
 def _write_thoughts(frame: Frame) -> tuple[list[str], str]:
     """Return the rules of thoughts, and how an answer begins."""
     tags = frame.voice.tags
-    if tags is None or frame.stage not in (Stage.FREE, Stage.INSIDE):
+    if tags is None or frame.stage not in (ReasoningState.FREE, ReasoningState.INSIDE):
         return [], ""
     if frame.is_in_channels:
         rules = [f"thoughts: THOUGHT {_write_turn(frame.marks)}", f"THOUGHT: {without([tags.closing])}"]
     else:
         rules = _write_end(tags, frame.marks)
-    if frame.stage is Stage.INSIDE:
+    if frame.stage is ReasoningState.INSIDE:
         return rules, "thoughts"
     return [*rules, f"opened: /\\s{{0,8}}/ {frame.marks.write(tags.opening)} thoughts"], "opened?"
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from foundry_lite.engine.grammar.arguments import Notation
+from foundry_lite.engine.grammar.arguments import ArgumentSyntax
 from foundry_lite.engine.grammar.lark import Marks, Rules, literal, pattern
 from foundry_lite.engine.grammar.schema_algebra import STRINGS, NothingFits, Unwritable, at, join, said, values_of
 from foundry_lite.engine.grammar.schema_algebra import kinds_of as kinds_of_value
@@ -32,7 +32,7 @@ _PYTHON = {"true": "True", "false": "False", "null": "None"}
 _NAME = r"[A-Za-z0-9_.-]+"  # what is read as a name without quotes
 
 
-class Python(Notation):
+class Python(ArgumentSyntax):
     """``name=value, …``, the values with Python's words, or JSON's, and strings in quotes of either kind.
 
     Those in single quotes that a schema says something of have no escapes: what would need one is written in JSON's.
@@ -72,13 +72,13 @@ class Python(Notation):
         return self._rules.add_terminal(f"{literal(_QUOTE)} ({terminal}) {literal(_QUOTE)}")
 
     def _word(self, which: int) -> str:
-        return f"({' | '.join(map(literal, (self.words[which], Notation.words[which])))})"
+        return f"({' | '.join(map(literal, (self.words[which], ArgumentSyntax.words[which])))})"
 
     def _leave(self, schema: dict[str, Any], error: Unwritable) -> str:
         return self._json(self._alone(schema))
 
 
-class Gemma(Notation):
+class Gemma(ArgumentSyntax):
     """``name:value,…`` in the order of the alphabet, strings between marks that may be tokens."""
 
     is_sorted = True
@@ -116,7 +116,7 @@ class Gemma(Notation):
         raise error
 
 
-class Tagged(Notation):
+class Tagged(ArgumentSyntax):
     """Values between tags: strings as they are, all else in JSON.
 
     ``pair`` is what stands around a value, ``{}`` being its name. ``declared`` is the schema as the reader has it, who

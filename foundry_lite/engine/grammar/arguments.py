@@ -37,7 +37,7 @@ from foundry_lite.engine.grammar.schema_algebra import (
 _DEFINING = frozenset({"$defs", "definitions"})
 
 
-class Notation(ABC):
+class ArgumentSyntax(ABC):
     """Writes the arguments of one tool into ``rules``; ``root`` is their schema, checked and in plain words."""
 
     words = ("true", "false", "null")

@@ -31,8 +31,8 @@ from foundry_lite.engine.grammar.compiled import Compiled, CompiledGrammars
 from foundry_lite.engine.grammar.errors import LONGEST_REASON, NotCompiled, failure, reason_of, refusal
 from foundry_lite.engine.grammar.json_schema import check_embedded, read_schema
 from foundry_lite.engine.grammar.lark import MOST_BYTES
-from foundry_lite.engine.reasoning import Stage
-from foundry_lite.engine.tool_calls.model_format import Voice
+from foundry_lite.engine.reasoning import ReasoningState
+from foundry_lite.engine.tool_calls.model_format import ModelFormat
 from foundry_lite.errors import InvalidRequest, QueueFull
 from foundry_lite.generation import Chat, GenerationRequest, Grammar, GrammarKind
 
@@ -120,14 +120,16 @@ class GrammarCompiler:
         except NotCompiled as error:
             raise self._named(error, schemas_of(grammar)) from error
 
-    def find(self, request: GenerationRequest, stage: Stage | None) -> Constraint | None:
+    def find(self, request: GenerationRequest, stage: ReasoningState | None) -> Constraint | None:
         """Return the constraint of an answer whose grammar is compiled already; takes no time worth mentioning."""
         compiled = self._kept.by_key(_key(request, stage))
         if compiled is None:
             return None
         return Constraint(compiled, self._vocabulary, self._tokenizer.vocab_size, _param(request))
 
-    def constrain(self, request: GenerationRequest, voice: Voice, stage: Stage | None) -> Constraint | None:
+    def constrain(
+        self, request: GenerationRequest, voice: ModelFormat, stage: ReasoningState | None
+    ) -> Constraint | None:
         """Return what holds the answer of a model to what a request demands of it, or ``None``. Raises as `compile`.
 
         ``stage`` is where the answer begins; ``None`` where no model is spoken to.
@@ -142,7 +144,7 @@ class GrammarCompiler:
         self._kept.name(_key(request, stage), source)
         return constraint
 
-    def _write(self, request: GenerationRequest, voice: Voice, stage: Stage | None) -> str | None:
+    def _write(self, request: GenerationRequest, voice: ModelFormat, stage: ReasoningState | None) -> str | None:
         """Return the grammar of all that a request demands, in the library's own form."""
         whole = None if request.grammar is None else _source(request.grammar)
         form = None if whole is None else json.loads(whole)["grammars"][0]
@@ -227,7 +229,7 @@ def _param(request: GenerationRequest) -> str:
     return "tools" if request.grammar is None else request.grammar.param
 
 
-def _key(request: GenerationRequest, stage: Stage | None) -> bytes:
+def _key(request: GenerationRequest, stage: ReasoningState | None) -> bytes:
     """Return what tells the grammars of one model apart: all of a request that one is written from."""
     prompt = request.prompt
     tools = prompt.tools if isinstance(prompt, Chat) else None

@@ -18,7 +18,7 @@ from foundry_lite.engine.grammar.argument_syntaxes import Gemma, Python, Tagged
 from foundry_lite.engine.grammar.json_schema import check_schema, in_plain_words
 from foundry_lite.engine.grammar.lark import LINE, MOST_BYTES, Marks, Rules, literal, pattern
 from foundry_lite.engine.grammar.schema_algebra import Unwritable
-from foundry_lite.engine.tool_calls.formats import Shape, Writing
+from foundry_lite.engine.tool_calls.formats import CallSyntax, Shape
 from foundry_lite.errors import InvalidRequest
 from foundry_lite.generation import Tool
 
@@ -29,7 +29,7 @@ _WRITTEN_OUT = frozenset({Shape.PYTHON, Shape.LINES, Shape.GEMMA, Shape.TAGGED})
 
 def write_calls(
     tools: Sequence[Tool],
-    writing: Writing,
+    writing: CallSyntax,
     marks: Marks,
     options: dict[str, Any],
     *,
@@ -63,7 +63,7 @@ def _check_size(tools: Sequence[Tool]) -> None:
         raise InvalidRequest(reason, _PARAM, "invalid_grammar")
 
 
-def _frame(writing: Writing, marks: Marks, before: str, more: str) -> tuple[str, str]:
+def _frame(writing: CallSyntax, marks: Marks, before: str, more: str) -> tuple[str, str]:
     """Return what calls are written as, and what one of them is; ``more`` is what several are put into."""
     line, after = LINE, marks.write(writing.after)
     match writing.shape:
@@ -91,7 +91,7 @@ def _frame(writing: Writing, marks: Marks, before: str, more: str) -> tuple[str,
     return f"call {rest}", "{}"
 
 
-def _write_tool(tool: Tool, writing: Writing, marks: Marks, options: dict[str, Any]) -> str:
+def _write_tool(tool: Tool, writing: CallSyntax, marks: Marks, options: dict[str, Any]) -> str:
     schema = json.dumps({**arguments_of(tool), "x-guidance": options}, ensure_ascii=False)
     match writing.shape:
         case Shape.NAMED:
@@ -103,7 +103,7 @@ def _write_tool(tool: Tool, writing: Writing, marks: Marks, options: dict[str, A
     return f'{literal(head)} %json {schema} {_write_id(writing, marks)} "}}"'
 
 
-def _write_id(writing: Writing, marks: Marks) -> str:
+def _write_id(writing: CallSyntax, marks: Marks) -> str:
     """Return symbols for the id of a call, which may be left out."""
     before, after = writing.around_id
     if not before:
@@ -111,7 +111,7 @@ def _write_id(writing: Writing, marks: Marks) -> str:
     return f"({marks.write(before)} /{_ID}{pattern(after)}/)?"
 
 
-def _write_out(tool: Tool, writing: Writing, marks: Marks, parts: Rules) -> str:
+def _write_out(tool: Tool, writing: CallSyntax, marks: Marks, parts: Rules) -> str:
     """Write a call in a notation of its own."""
     schema = arguments_of(tool)
     try:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 _NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE, which the mmap module does not name
 
 
-class KvRows:
+class KvCache:
     """Keys and values of ``rows`` sequences, and how long each of them is.
 
     ``arrays[i]`` has the shape ``(rows, heads, capacity, head_size)``; ``capacity`` is at least one token more than

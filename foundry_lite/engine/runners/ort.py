@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from foundry_lite.engine.runners import adapter_file
 from foundry_lite.engine.runners.base import Logits
-from foundry_lite.engine.runners.kv_cache import KvRows
+from foundry_lite.engine.runners.kv_cache import KvCache
 from foundry_lite.errors import LoadFailed
 
 COMPANION = "prefill.onnx"
@@ -56,7 +56,7 @@ class OrtRunner:
         self.vocabulary = self._graph.vocabulary
         self.can_verify = WINDOW in self._graph.optional or not self._graph.is_pruned
         rows = slots + SPARE_ROWS
-        self._kv = KvRows(
+        self._kv = KvCache(
             len(past),
             rows=rows,
             heads=int(decoder["num_key_value_heads"]),
@@ -232,7 +232,7 @@ class _Graph:
         self.vocabulary = int(logits.shape[-1])
         self.is_pruned = logits.shape[1] == 1  # the head is computed for the last position only
 
-    def bind_rows(self, kv: KvRows, row: int, count: int, adapter: _Adapter | None) -> Any:
+    def bind_rows(self, kv: KvCache, row: int, count: int, adapter: _Adapter | None) -> Any:
         """Return a binding of the keys and values of some rows, and of an adapter."""
         binding = self._session.io_binding()
         for array, past, present in zip(kv.arrays, self._past, self._present, strict=True):

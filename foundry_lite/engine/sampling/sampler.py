@@ -32,7 +32,7 @@ class Choice(NamedTuple):
     top: tuple[tuple[int, float], ...] = ()
 
 
-class Chooser:
+class SequenceSampler:
     """How one answer chooses its tokens, and what that depends on: random numbers, and the tokens said so far.
 
     ``sampling`` has its temperature, top_p and top_k; without a seed the draws are random. ``choice`` tells the answers
@@ -110,7 +110,7 @@ class _Row(NamedTuple):
 
 
 def choose(
-    logits: Logits, choosers: Sequence[Chooser], masks: Sequence[NDArray[np.int32] | None] | None = None
+    logits: Logits, choosers: Sequence[SequenceSampler], masks: Sequence[NDArray[np.int32] | None] | None = None
 ) -> list[Choice]:
     """Choose one token for each row of logits ``(rows, vocabulary)``, which stay as they are, and note it.
 
@@ -131,7 +131,7 @@ def _all_finite(logits: Logits, best: list[int]) -> bool:
     return all(math.isfinite(row[token]) for row, token in zip(logits, best, strict=True))
 
 
-def _settle(raw: Logits, best: int, chooser: Chooser, mask: NDArray[np.int32] | None) -> _Row:
+def _settle(raw: Logits, best: int, chooser: SequenceSampler, mask: NDArray[np.int32] | None) -> _Row:
     """Apply all that comes before drawing; choose at once where there is no need to draw."""
     is_broken = not math.isfinite(raw[best])
     if is_broken:
@@ -161,7 +161,7 @@ def _rescue(raw: Logits, adjusted: Logits, eos_ids: Iterable[int]) -> int:
     return max(ends, key=raw.__getitem__) if ends else int(raw.argmax())
 
 
-def _choices(rows: list[_Row], choosers: Sequence[Chooser]) -> list[Choice]:
+def _choices(rows: list[_Row], choosers: Sequence[SequenceSampler]) -> list[Choice]:
     scratch = Scratch(len(rows[0].raw))
     drawn = iter(_draw(rows, choosers, scratch))
     choices = []
@@ -172,7 +172,7 @@ def _choices(rows: list[_Row], choosers: Sequence[Chooser]) -> list[Choice]:
     return choices
 
 
-def _draw(rows: list[_Row], choosers: Sequence[Chooser], scratch: Scratch) -> list[int]:
+def _draw(rows: list[_Row], choosers: Sequence[SequenceSampler], scratch: Scratch) -> list[int]:
     """Draw the tokens of the rows that have none yet. Every row that is not greedy spends its random number."""
     uniforms = [0.0 if chooser.is_greedy else chooser.uniform() for chooser in choosers]
     each = zip(rows, choosers, uniforms, strict=True)

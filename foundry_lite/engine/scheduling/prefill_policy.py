@@ -20,7 +20,7 @@ _FIRST_STALL = 4.0  # seconds, where every running stream has only just begun
 _MEMORY = 0.8  # weight of what was known when a step is timed
 
 
-class Pace:
+class PrefillPolicy:
     """Counts the steps between bursts and the seconds within one."""
 
     def __init__(self) -> None:

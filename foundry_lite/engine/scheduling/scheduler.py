@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from foundry_lite.engine.runners.base import Logits, Runner
 from foundry_lite.engine.sampling.sampler import Choice, choose
-from foundry_lite.engine.scheduling.prefill_policy import Pace
+from foundry_lite.engine.scheduling.prefill_policy import PrefillPolicy
 from foundry_lite.engine.scheduling.slots import SlotTable
 from foundry_lite.engine.worker.prompt_logprobs import chunk_size
 from foundry_lite.engine.worker.sequence import Turn
@@ -42,7 +42,7 @@ class Scheduler:
         self._waiting: deque[Turn] = deque()
         self._prefilling: Turn | None = None
         self._running: list[Turn] = []
-        self._pace = Pace()
+        self._pace = PrefillPolicy()
 
     @property
     def is_idle(self) -> bool:

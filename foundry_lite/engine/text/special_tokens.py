@@ -38,7 +38,7 @@ class Spellings:
             start = max(start, end)
 
 
-class Guard:
+class SpecialTokenGuard:
     """Keeps the spelling of control tokens in a caller's text from being read as control tokens.
 
     Before rendering, each such spelling is replaced by a placeholder that nobody can guess; after it, the text is cut
@@ -81,15 +81,15 @@ class Guard:
 
 
 class Spelled:
-    """The control tokens of one vocabulary as texts: what makes a `Guard` for each conversation."""
+    """The control tokens of one vocabulary as texts: what makes a `SpecialTokenGuard` for each conversation."""
 
     def __init__(self, added: Iterable[tuple[str, bool]]) -> None:
         """``added`` are the added tokens, and whether they are special."""
         self._added = tuple(added)
 
-    def guard(self, limit: int | None = None) -> Guard:
+    def guard(self, limit: int | None = None) -> SpecialTokenGuard:
         """Return a new guard; ``limit`` is how many letters may be spelled out."""
-        return Guard(self._for_assistant, self._for_others, limit)
+        return SpecialTokenGuard(self._for_assistant, self._for_others, limit)
 
     @cached_property
     def _for_assistant(self) -> Spellings:

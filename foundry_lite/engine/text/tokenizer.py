@@ -20,7 +20,7 @@ from tokenizers.pre_tokenizers import PreTokenizer
 
 from foundry_lite.engine.chat_template.template import ChatTemplate
 from foundry_lite.engine.chat_template.template_file import DEFAULT, TOOL_USE, read_templates, template_for
-from foundry_lite.engine.reasoning import Stage
+from foundry_lite.engine.reasoning import ReasoningState
 from foundry_lite.engine.text.chunked_encoding import encode_all
 from foundry_lite.engine.text.special_tokens import Spelled
 from foundry_lite.engine.tool_calls.model_format import find_voice
@@ -94,7 +94,7 @@ class TextModel:
         template = self._template(chat)
         return template is None or template.tells_calls
 
-    def stage(self, tokens: Sequence[int]) -> Stage:
+    def stage(self, tokens: Sequence[int]) -> ReasoningState:
         """Say where the answer to a rendered conversation begins: before the model's thoughts, in them, behind them."""
         return self.voice.stage(self.decode(tokens[-_PROMPT_END:]))
 

@@ -20,7 +20,7 @@ from foundry_lite.engine.tool_calls.formats import (
     PHI,
     PHI_FUNCTOOLS,
     SMOLLM,
-    Dialect,
+    ToolFormat,
 )
 from foundry_lite.engine.tool_calls.harmony import CHANNELS
 from foundry_lite.engine.tool_calls.newer_formats import (
@@ -54,7 +54,7 @@ DIALECTS = {
 class Sign(NamedTuple):
     """Gives a family away: all of ``said`` in the template, and ``token``, where there is one, in the tokenizer."""
 
-    dialect: Dialect
+    dialect: ToolFormat
     said: tuple[str, ...] = ()
     token: str = ""
 
@@ -114,7 +114,7 @@ _SIGNS = (
 )
 
 
-def recognise(template: str, tokens: Collection[str]) -> Dialect:
+def recognise(template: str, tokens: Collection[str]) -> ToolFormat:
     """Return the family of a template, else of a tokenizer's added tokens; `HERMES` where nothing tells."""
     for dialect, said, token in _SIGNS:
         if all(text in template for text in said) and (not token or token in tokens):
@@ -122,6 +122,6 @@ def recognise(template: str, tokens: Collection[str]) -> Dialect:
     return HERMES
 
 
-def recognise_thoughts(dialect: Dialect, template: str, tokens: Collection[str]) -> Tags | None:
+def recognise_thoughts(dialect: ToolFormat, template: str, tokens: Collection[str]) -> Tags | None:
     """Return between which tags a model of a family thinks; ``None`` for one that does not."""
     return CHANNELS if dialect is GPT_OSS else recognise_tags(template, tokens)

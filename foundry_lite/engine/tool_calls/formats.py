@@ -12,13 +12,13 @@ from enum import StrEnum
 
 from foundry_lite.engine.tool_calls.named_calls import NamedCalls
 from foundry_lite.engine.tool_calls.object_calls import Gemma4Calls, GemmaCalls, JsonCalls, PythonCalls
-from foundry_lite.engine.tool_calls.stream_reader import CallReader, Ledger, overlap
+from foundry_lite.engine.tool_calls.stream_reader import CallReader, CallState, overlap
 
-ReaderKind = Callable[[Ledger, str], CallReader]
+ReaderKind = Callable[[CallState, str], CallReader]
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Delimiter:
     """What calls stand behind: the text that opens them, what closes them, and in which forms they may come."""
 
     opening: str
@@ -40,7 +40,7 @@ class Shape(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
+class CallSyntax:
     """How a demanded call is written: ``before`` and ``after`` are marks, which may be tokens.
 
     ``quote`` is the mark on both sides of a string, where it is not JSON's. ``head`` stands before a call, ``{}`` being
@@ -64,15 +64,15 @@ class Writing:
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
+class ToolFormat:
     """How one family writes calls.
 
     ``bare`` are forms that need no mark, at the beginning of an answer; ``inner`` are marks within calls.
     """
 
     name: str
-    marks: tuple[Mark, ...]
-    writing: Writing
+    marks: tuple[Delimiter, ...]
+    writing: CallSyntax
     bare: tuple[ReaderKind, ...] = ()
     inner: frozenset[str] = frozenset()
     has_short_ids: bool = False
@@ -101,7 +101,7 @@ class Dialect:
         held = max((overlap(text, mark.opening) for mark in self.marks), default=0)
         return len(text) - held, None
 
-    def readers(self, opening: str, ledger: Ledger) -> list[CallReader]:
+    def readers(self, opening: str, ledger: CallState) -> list[CallReader]:
         """Return the readers of what may stand behind a mark."""
         if not opening:
             return [kind(ledger, "") for kind in self.bare]
@@ -109,51 +109,51 @@ class Dialect:
         return [kind(ledger, mark.closing) for kind in mark.readers]
 
 
-_TAGGED = Mark("<tool_call>", "</tool_call>")
+_TAGGED = Delimiter("<tool_call>", "</tool_call>")
 
-HERMES = Dialect("hermes", (_TAGGED,), Writing(Shape.OBJECT, "<tool_call>", "</tool_call>"))
-SMOLLM = Dialect("smollm", (_TAGGED, Mark("<code>", "</code>", (PythonCalls,))), HERMES.writing)
-LLAMA = Dialect(
+HERMES = ToolFormat("hermes", (_TAGGED,), CallSyntax(Shape.OBJECT, "<tool_call>", "</tool_call>"))
+SMOLLM = ToolFormat("smollm", (_TAGGED, Delimiter("<code>", "</code>", (PythonCalls,))), HERMES.writing)
+LLAMA = ToolFormat(
     "llama",
-    (Mark("<|python_tag|>", "", (JsonCalls, PythonCalls)),),
-    Writing(Shape.OBJECT, key="parameters"),
+    (Delimiter("<|python_tag|>", "", (JsonCalls, PythonCalls)),),
+    CallSyntax(Shape.OBJECT, key="parameters"),
     bare=(JsonCalls, PythonCalls),
 )
-LLAMA_PYTHON = Dialect("llama-python", LLAMA.marks, Writing(Shape.PYTHON), bare=(JsonCalls, PythonCalls))
-MISTRAL = Dialect(
+LLAMA_PYTHON = ToolFormat("llama-python", LLAMA.marks, CallSyntax(Shape.PYTHON), bare=(JsonCalls, PythonCalls))
+MISTRAL = ToolFormat(
     "mistral",
-    (Mark("[TOOL_CALLS]", "", (JsonCalls, NamedCalls)),),
-    Writing(Shape.LIST, "[TOOL_CALLS]", around_id=(', "id": "', '"')),
+    (Delimiter("[TOOL_CALLS]", "", (JsonCalls, NamedCalls)),),
+    CallSyntax(Shape.LIST, "[TOOL_CALLS]", around_id=(', "id": "', '"')),
     inner=frozenset({"[ARGS]", "[CALL_ID]"}),
     has_short_ids=True,
 )
-MISTRAL_NAMED = Dialect(
+MISTRAL_NAMED = ToolFormat(
     "mistral-named",
     MISTRAL.marks,
-    Writing(Shape.NAMED, "[TOOL_CALLS]", "[ARGS]", around_id=("[CALL_ID]", "")),
+    CallSyntax(Shape.NAMED, "[TOOL_CALLS]", "[ARGS]", around_id=("[CALL_ID]", "")),
     inner=MISTRAL.inner,
     has_short_ids=True,
 )
-_PHI_MARKS = (Mark("<|tool_call|>", "<|/tool_call|>"), Mark("functools", ""))
-PHI = Dialect("phi", _PHI_MARKS, Writing(Shape.LIST, "<|tool_call|>", "<|/tool_call|>"))
-PHI_FUNCTOOLS = Dialect("phi-functools", _PHI_MARKS, Writing(Shape.LIST, "functools"))
-GRANITE = Dialect("granite", (Mark("<|tool_call|>", ""), _TAGGED), Writing(Shape.LIST, "<|tool_call|>"))
+_PHI_MARKS = (Delimiter("<|tool_call|>", "<|/tool_call|>"), Delimiter("functools", ""))
+PHI = ToolFormat("phi", _PHI_MARKS, CallSyntax(Shape.LIST, "<|tool_call|>", "<|/tool_call|>"))
+PHI_FUNCTOOLS = ToolFormat("phi-functools", _PHI_MARKS, CallSyntax(Shape.LIST, "functools"))
+GRANITE = ToolFormat("granite", (Delimiter("<|tool_call|>", ""), _TAGGED), CallSyntax(Shape.LIST, "<|tool_call|>"))
 _FENCES = (
-    Mark("```tool_code", "```", (PythonCalls, JsonCalls)),
-    Mark("```tool_call", "```"),
-    Mark("```json", "```"),
+    Delimiter("```tool_code", "```", (PythonCalls, JsonCalls)),
+    Delimiter("```tool_call", "```"),
+    Delimiter("```json", "```"),
 )
-GEMMA = Dialect("gemma", _FENCES, Writing(Shape.OBJECT, key="parameters"), bare=(JsonCalls, PythonCalls))
-GEMMA_PYTHON = Dialect("gemma-python", _FENCES, Writing(Shape.PYTHON), bare=(JsonCalls, PythonCalls))
-FUNCTION_GEMMA = Dialect(
+GEMMA = ToolFormat("gemma", _FENCES, CallSyntax(Shape.OBJECT, key="parameters"), bare=(JsonCalls, PythonCalls))
+GEMMA_PYTHON = ToolFormat("gemma-python", _FENCES, CallSyntax(Shape.PYTHON), bare=(JsonCalls, PythonCalls))
+FUNCTION_GEMMA = ToolFormat(
     "function-gemma",
-    (Mark("<start_function_call>", "<end_function_call>", (GemmaCalls,)),),
-    Writing(Shape.GEMMA, "<start_function_call>", "<end_function_call>", quote=GemmaCalls.quote),
+    (Delimiter("<start_function_call>", "<end_function_call>", (GemmaCalls,)),),
+    CallSyntax(Shape.GEMMA, "<start_function_call>", "<end_function_call>", quote=GemmaCalls.quote),
     inner=frozenset({GemmaCalls.quote}),
 )
-GEMMA4 = Dialect(
+GEMMA4 = ToolFormat(
     "gemma4",
-    (Mark("<|tool_call>", "<tool_call|>", (Gemma4Calls,)),),
-    Writing(Shape.GEMMA, "<|tool_call>", "<tool_call|>", quote=Gemma4Calls.quote),
+    (Delimiter("<|tool_call>", "<tool_call|>", (Gemma4Calls,)),),
+    CallSyntax(Shape.GEMMA, "<|tool_call>", "<tool_call|>", quote=Gemma4Calls.quote),
     inner=frozenset({Gemma4Calls.quote}),
 )

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from enum import StrEnum
 
-from foundry_lite.engine.reasoning import Split, Stage, Tags
+from foundry_lite.engine.reasoning import ReasoningState, Split, Tags
 from foundry_lite.engine.tool_calls.json_reader import ValueReader
-from foundry_lite.engine.tool_calls.stream_reader import NoCall, overlap
+from foundry_lite.engine.tool_calls.stream_reader import NotACall, overlap
 
 START, MESSAGE, CALL = "<|start|>assistant", "<|message|>", "<|call|>"
 ENDS = ("<|end|>", CALL, "<|return|>", "<|start|>")
@@ -45,8 +45,8 @@ class ChannelSplitter:
     it is text.
     """
 
-    def __init__(self, stage: Stage) -> None:
-        self._kind = Kind.THOUGHT if stage is Stage.INSIDE else None  # none within a header
+    def __init__(self, stage: ReasoningState) -> None:
+        self._kind = Kind.THOUGHT if stage is ReasoningState.INSIDE else None  # none within a header
         self._held = ""
         self._told: set[Kind] = set()
         self._out: dict[Kind, list[str]] = {}
@@ -133,7 +133,7 @@ class ChannelCalls(ValueReader):
         yield from self._skip()
         recipient = _RECIPIENT.search(header)
         if recipient is None or not self._ledger.knows(recipient[1]) or self._char != "{":
-            raise NoCall
+            raise NotACall
         self._begin(recipient[1])
         yield from self._object(0)
         yield from self._skip()

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Generator, Iterator
 
-from foundry_lite.engine.tool_calls.stream_reader import SPACE, CallReader, Ledger, NoCall
+from foundry_lite.engine.tool_calls.stream_reader import SPACE, CallReader, CallState, NotACall
 
 _DEPTH = 64  # values within values; each level is two coroutines
 _WORDS = {"true": "true", "false": "false", "null": "null", "True": "true", "False": "false", "None": "null"}
@@ -25,7 +25,7 @@ class ValueReader(CallReader):
     def _value(self, depth: int = 0) -> Iterator[None]:
         """Take any value and say it as JSON."""
         if depth > _DEPTH:
-            raise NoCall
+            raise NotACall
         char = self._char
         if char == "{":
             yield from self._object(depth)
@@ -45,7 +45,7 @@ class ValueReader(CallReader):
             yield from self._key()
             yield from self._spaces()
             if self._char != ":":
-                raise NoCall
+                raise NotACall
             yield from self._punctuation()
             yield from self._spaces()
             yield from self._value(depth + 1)
@@ -71,9 +71,9 @@ class ValueReader(CallReader):
             yield from self._punctuation()
             yield from self._spaces()
             if self._char == closing:
-                raise NoCall
+                raise NotACall
         elif self._char != closing:
-            raise NoCall
+            raise NotACall
 
     def _punctuation(self) -> Iterator[None]:
         self._eat()
@@ -86,7 +86,7 @@ class ValueReader(CallReader):
 
     def _key(self) -> Iterator[None]:
         if not self._opens_string():
-            raise NoCall
+            raise NotACall
         yield from self._string()
 
     def _opens_string(self) -> bool:
@@ -117,7 +117,7 @@ class ValueReader(CallReader):
         yield from self._string()
         value = read_value(json.loads(self._captured()))
         if value is None or value[0] != "{":
-            raise NoCall
+            raise NotACall
         return value
 
     def _escape(self) -> Iterator[None]:
@@ -132,7 +132,7 @@ class ValueReader(CallReader):
 
     def _simple_escape(self, letter: str) -> str:
         if letter not in '"\\/bfnrt':
-            raise NoCall
+            raise NotACall
         return f"\\{letter}"
 
     def _unicode_escape(self, before: int = 0) -> Iterator[None]:
@@ -142,7 +142,7 @@ class ValueReader(CallReader):
         digits: list[str] = []
         while len(digits) < 4:
             if self._char not in "0123456789abcdefABCDEF":
-                raise NoCall
+                raise NotACall
             digits.append(self._char)
             self._eat()
             if len(digits) < 4:
@@ -173,18 +173,18 @@ class ValueReader(CallReader):
         while self._char in "+-.eE0123456789":
             digits.append(self._char)
             if len(digits) > _LONGEST_NUMBER:
-                raise NoCall
+                raise NotACall
             self._eat()
             yield
         number = "".join(digits)
         if _NUMBER.fullmatch(number) is None:
-            raise NoCall
+            raise NotACall
         self._say(_finite(number))
 
     def _constant(self) -> Iterator[None]:
         word = next((one for one in _WORDS if one[0] == self._char), None)
         if word is None:
-            raise NoCall
+            raise NotACall
         yield from self._take(word)
         self._say(_WORDS[word])
         yield
@@ -199,7 +199,7 @@ class AloneReader(ValueReader):
         yield from self._value(1)
         self._settle()
         yield from self._skip()
-        raise NoCall
+        raise NotACall
 
     def read(self, text: str) -> str | None:
         """Return the value as JSON, where a text is one."""
@@ -209,7 +209,7 @@ class AloneReader(ValueReader):
 
 def read_value(text: str) -> str | None:
     """Return a text that is JSON, or nearly, as JSON; ``None`` for any other."""
-    return AloneReader(Ledger((), str), "").read(text)
+    return AloneReader(CallState((), str), "").read(text)
 
 
 def escaped(char: str) -> str:

@@ -9,15 +9,15 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from foundry_lite.engine.reasoning import Stage, Tags, ThoughtSplitter, stage_of
+from foundry_lite.engine.reasoning import ReasoningParser, ReasoningState, Tags, stage_of
 from foundry_lite.engine.tool_calls.detect import DIALECTS, recognise, recognise_thoughts
-from foundry_lite.engine.tool_calls.formats import Dialect
+from foundry_lite.engine.tool_calls.formats import ToolFormat
 from foundry_lite.engine.tool_calls.harmony import CHANNELS, ChannelSplitter
 from foundry_lite.errors import LoadFailed
 
 _CARD = "card.toml"
 
-Splitter = ThoughtSplitter | ChannelSplitter
+Splitter = ReasoningParser | ChannelSplitter
 
 
 class _Said(Struct):
@@ -27,10 +27,10 @@ class _Said(Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class ModelFormat:
     """``tags`` is ``None`` for a model that does not think aloud; ``tokens`` are the added tokens, with their ids."""
 
-    dialect: Dialect
+    dialect: ToolFormat
     tags: Tags | None
     tokens: Mapping[str, int]
 
@@ -40,18 +40,18 @@ class Voice:
         tags = frozenset[str]() if self.tags is None else frozenset(self.tags) - {"", self.tags.title}
         return self.dialect.spellings | tags
 
-    def stage(self, prompt_end: str) -> Stage:
+    def stage(self, prompt_end: str) -> ReasoningState:
         """Say where the answer to a prompt begins, whose last characters these are."""
-        return Stage.OVER if self.tags is None else stage_of(prompt_end, self.tags)
+        return ReasoningState.OVER if self.tags is None else stage_of(prompt_end, self.tags)
 
-    def thoughts(self, stage: Stage | None) -> Splitter | None:
+    def thoughts(self, stage: ReasoningState | None) -> Splitter | None:
         """Return what takes the thoughts out of an answer; ``None`` for what is no answer in a conversation."""
         if self.tags is None or stage is None:
             return None
-        return ChannelSplitter(stage) if self.tags is CHANNELS else ThoughtSplitter(self.tags, stage)
+        return ChannelSplitter(stage) if self.tags is CHANNELS else ReasoningParser(self.tags, stage)
 
 
-def find_voice(folder: Path, template: str, tokens: Mapping[str, int], *, without_tools: str = "") -> Voice:
+def find_voice(folder: Path, template: str, tokens: Mapping[str, int], *, without_tools: str = "") -> ModelFormat:
     """Return how the model in ``folder`` speaks: as its card says, else as its template and its tokens tell.
 
     ``template`` is the one for tools; of thoughts, the one for conversations ``without_tools`` may tell alone.
@@ -62,7 +62,7 @@ def find_voice(folder: Path, template: str, tokens: Mapping[str, int], *, withou
         raise LoadFailed(f"{_CARD}: there is no dialect {said!r}", hint=f"There are: {', '.join(DIALECTS)}.")
     dialect = DIALECTS[said] if said else recognise(template, tokens)
     tags = recognise_thoughts(dialect, template, tokens) or recognise_thoughts(dialect, without_tools, tokens)
-    return Voice(dialect, tags, tokens)
+    return ModelFormat(dialect, tags, tokens)
 
 
 def _read_dialect(path: Path) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from foundry_lite.engine.tool_calls.json_reader import ValueReader
-from foundry_lite.engine.tool_calls.stream_reader import IN_NAMES, NoCall
+from foundry_lite.engine.tool_calls.stream_reader import IN_NAMES, NotACall
 
 
 class NamedCalls(ValueReader):
@@ -24,12 +24,12 @@ class NamedCalls(ValueReader):
             if mark == "[CALL_ID":
                 yield from self._letters(IN_NAMES)
             elif mark != "[ARGS":
-                raise NoCall
+                raise NotACall
         yield from self._arguments(name)
 
     def _arguments(self, name: str) -> Iterator[None]:
         if not self._ledger.knows(name) or self._char not in '{"':
-            raise NoCall
+            raise NotACall
         if self._char == "{":
             self._begin(name)
             yield from self._object(0)
@@ -54,7 +54,7 @@ class FencedCalls(NamedCalls):
             yield from self._call()
             yield
         if not self.has_begun:
-            raise NoCall
+            raise NotACall
         self._settle()
 
     def _call(self) -> Iterator[None]:

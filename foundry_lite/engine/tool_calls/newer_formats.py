@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from foundry_lite.engine.tool_calls.formats import Dialect, Mark, Shape, Writing
+from foundry_lite.engine.tool_calls.formats import CallSyntax, Delimiter, Shape, ToolFormat
 from foundry_lite.engine.tool_calls.harmony import CALL, HEAD, MARKS, OTHER_HEADS, START, ChannelCalls
 from foundry_lite.engine.tool_calls.named_calls import DeepSeekCalls, FencedCalls
 from foundry_lite.engine.tool_calls.object_calls import JsonCalls, PythonCalls
 from foundry_lite.engine.tool_calls.xml_calls import KeyedCalls, OpenedCalls, ParameterCalls, TaggedCalls, UnlinedCalls
 
-LFM2 = Dialect(
+LFM2 = ToolFormat(
     "lfm2",
-    (Mark("<|tool_call_start|>", "<|tool_call_end|>", (PythonCalls, JsonCalls)),),
-    Writing(Shape.PYTHON, "<|tool_call_start|>", "<|tool_call_end|>"),
+    (Delimiter("<|tool_call_start|>", "<|tool_call_end|>", (PythonCalls, JsonCalls)),),
+    CallSyntax(Shape.PYTHON, "<|tool_call_start|>", "<|tool_call_end|>"),
 )
-MINICPM = Dialect("minicpm", LFM2.marks, replace(LFM2.writing, shape=Shape.LINES, head="\n```python\n", tail="\n```\n"))
-OLMO = Dialect(
+MINICPM = ToolFormat(
+    "minicpm", LFM2.marks, replace(LFM2.writing, shape=Shape.LINES, head="\n```python\n", tail="\n```\n")
+)
+OLMO = ToolFormat(
     "olmo",
-    (Mark("<function_calls>", "</function_calls>", (PythonCalls,)),),
-    Writing(Shape.LINES, "<function_calls>", "</function_calls>"),
+    (Delimiter("<function_calls>", "</function_calls>", (PythonCalls,)),),
+    CallSyntax(Shape.LINES, "<function_calls>", "</function_calls>"),
 )
-QWEN_XML = Dialect(
+QWEN_XML = ToolFormat(
     "qwen-xml",
-    (Mark("<tool_call>", "</tool_call>", (TaggedCalls, JsonCalls)), Mark("<function=", "</tool_call>", (OpenedCalls,))),
-    Writing(
+    (
+        Delimiter("<tool_call>", "</tool_call>", (TaggedCalls, JsonCalls)),
+        Delimiter("<function=", "</tool_call>", (OpenedCalls,)),
+    ),
+    CallSyntax(
         Shape.TAGGED,
         "<tool_call>",
         "</tool_call>",
@@ -34,9 +39,9 @@ QWEN_XML = Dialect(
         pair=("<parameter={}>\n", "\n</parameter>\n"),
     ),
 )
-SEED = Dialect(
+SEED = ToolFormat(
     "seed",
-    (Mark("<seed:tool_call>", "</seed:tool_call>", (UnlinedCalls, JsonCalls)),),
+    (Delimiter("<seed:tool_call>", "</seed:tool_call>", (UnlinedCalls, JsonCalls)),),
     replace(
         QWEN_XML.writing,
         before="<seed:tool_call>",
@@ -44,10 +49,10 @@ SEED = Dialect(
         pair=("<parameter={}>", "</parameter>\n"),
     ),
 )
-MINICPM_XML = Dialect(
+MINICPM_XML = ToolFormat(
     "minicpm-xml",
-    (Mark('<function name="', "", (ParameterCalls,)),),
-    Writing(
+    (Delimiter('<function name="', "", (ParameterCalls,)),),
+    CallSyntax(
         Shape.TAGGED,
         '<function name="',
         "</function>",
@@ -56,9 +61,9 @@ MINICPM_XML = Dialect(
         pair=('<param name="{}">', "</param>"),
     ),
 )
-_DEEPSEEK_MARKS = (Mark("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", (DeepSeekCalls,)),)
+_DEEPSEEK_MARKS = (Delimiter("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", (DeepSeekCalls,)),)
 _DEEPSEEK_INNER = frozenset({DeepSeekCalls.before, DeepSeekCalls.within, DeepSeekCalls.after})
-_DEEPSEEK_31 = Writing(
+_DEEPSEEK_31 = CallSyntax(
     Shape.FRAMED,
     "<｜tool▁calls▁begin｜>",
     "<｜tool▁calls▁end｜>",
@@ -72,12 +77,12 @@ _DEEPSEEK = replace(
     between="\n",
     is_loose=True,  # the templates of the first ones have no last mark behind a single call
 )
-DEEPSEEK = Dialect("deepseek", _DEEPSEEK_MARKS, _DEEPSEEK, inner=_DEEPSEEK_INNER)
-DEEPSEEK_31 = Dialect("deepseek-3.1", _DEEPSEEK_MARKS, _DEEPSEEK_31, inner=_DEEPSEEK_INNER)
-HUNYUAN = Dialect(
+DEEPSEEK = ToolFormat("deepseek", _DEEPSEEK_MARKS, _DEEPSEEK, inner=_DEEPSEEK_INNER)
+DEEPSEEK_31 = ToolFormat("deepseek-3.1", _DEEPSEEK_MARKS, _DEEPSEEK_31, inner=_DEEPSEEK_INNER)
+HUNYUAN = ToolFormat(
     "hunyuan",
-    (Mark("<tool_calls>", "</tool_calls>", (FencedCalls, JsonCalls)),),
-    Writing(
+    (Delimiter("<tool_calls>", "</tool_calls>", (FencedCalls, JsonCalls)),),
+    CallSyntax(
         Shape.FRAMED,
         "<tool_calls>",
         "</tool_calls>",
@@ -87,16 +92,16 @@ HUNYUAN = Dialect(
     ),
     inner=frozenset({FencedCalls.before, FencedCalls.after}),
 )
-JAMBA = Dialect("jamba", HUNYUAN.marks, Writing(Shape.LIST, "<tool_calls>", "</tool_calls>"), inner=HUNYUAN.inner)
-NEMOTRON = Dialect(
+JAMBA = ToolFormat("jamba", HUNYUAN.marks, CallSyntax(Shape.LIST, "<tool_calls>", "</tool_calls>"), inner=HUNYUAN.inner)
+NEMOTRON = ToolFormat(
     "nemotron",
-    (Mark("<TOOLCALL>", "</TOOLCALL>"), Mark("<toolcall>", "</toolcall>")),
-    Writing(Shape.LIST, "<TOOLCALL>", "</TOOLCALL>"),
+    (Delimiter("<TOOLCALL>", "</TOOLCALL>"), Delimiter("<toolcall>", "</toolcall>")),
+    CallSyntax(Shape.LIST, "<TOOLCALL>", "</TOOLCALL>"),
 )
-GLM = Dialect(
+GLM = ToolFormat(
     "glm",
-    (Mark("<tool_call>", "</tool_call>", (KeyedCalls, JsonCalls)),),
-    Writing(
+    (Delimiter("<tool_call>", "</tool_call>", (KeyedCalls, JsonCalls)),),
+    CallSyntax(
         Shape.TAGGED,
         "<tool_call>",
         "</tool_call>",
@@ -107,21 +112,21 @@ GLM = Dialect(
     ),
     inner=frozenset({"<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"}),
 )
-XLAM = Dialect(
+XLAM = ToolFormat(
     "xlam",
-    (Mark("```json", "```"), Mark("<tool_call>", "</tool_call>")),
-    Writing(Shape.LIST),
+    (Delimiter("```json", "```"), Delimiter("<tool_call>", "</tool_call>")),
+    CallSyntax(Shape.LIST),
     bare=(JsonCalls,),
 )
-INTERNLM = Dialect(
+INTERNLM = ToolFormat(
     "internlm",
-    (Mark("<|action_start|><|plugin|>", "<|action_end|>"),),
-    Writing(Shape.OBJECT, "<|action_start|><|plugin|>", "<|action_end|>", key="parameters"),
+    (Delimiter("<|action_start|><|plugin|>", "<|action_end|>"),),
+    CallSyntax(Shape.OBJECT, "<|action_start|><|plugin|>", "<|action_end|>", key="parameters"),
     inner=frozenset({"<|action_start|>", "<|plugin|>"}),
 )
-GPT_OSS = Dialect(
+GPT_OSS = ToolFormat(
     "gpt-oss",
-    (Mark(START, CALL, (ChannelCalls,)),),
-    Writing(Shape.FRAMED, head=HEAD, between=START, heads=OTHER_HEADS),
+    (Delimiter(START, CALL, (ChannelCalls,)),),
+    CallSyntax(Shape.FRAMED, head=HEAD, between=START, heads=OTHER_HEADS),
     inner=MARKS,
 )

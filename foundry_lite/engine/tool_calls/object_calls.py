@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from foundry_lite.engine.tool_calls.json_reader import ValueReader, escaped
-from foundry_lite.engine.tool_calls.stream_reader import IN_NAMES, SPACE, NoCall
+from foundry_lite.engine.tool_calls.stream_reader import IN_NAMES, SPACE, NotACall
 
 _ARGUMENTS = ("arguments", "parameters")
 
@@ -53,17 +53,17 @@ class JsonCalls(ValueReader):
                 yield
                 yield from self._skip()
         if not self.has_begun:
-            raise NoCall
+            raise NotACall
 
     def _call(self) -> Iterator[None]:
         draft = _Draft()
         try:
             yield from self._members(draft)
             if not draft.name:
-                raise NoCall
+                raise NotACall
             if not draft.is_told:
                 self._write_call(draft, "{}")
-        except NoCall:
+        except NotACall:
             if not draft.is_told:
                 raise
             self._said.clear()  # of the member that broke off
@@ -109,7 +109,7 @@ class JsonCalls(ValueReader):
             draft.arguments = yield from self._quoted_object()
             return
         if self._char != "{":
-            raise NoCall
+            raise NotACall
         if not draft.name:
             yield from self._value()
             draft.arguments = self._captured()
@@ -126,7 +126,7 @@ class JsonCalls(ValueReader):
 
     def _known(self, name: object) -> str:
         if not isinstance(name, str) or not self._ledger.knows(name):
-            raise NoCall
+            raise NotACall
         return name
 
     def _mark(self, mark: str) -> Iterator[None]:
@@ -173,7 +173,7 @@ class PythonCalls(ValueReader):
                 yield
                 yield from self._skip()
         if not self.has_begun:
-            raise NoCall
+            raise NotACall
         if in_list:
             yield from self._take("]")
             self._settle()
@@ -182,7 +182,7 @@ class PythonCalls(ValueReader):
     def _call(self) -> Iterator[None]:
         name = yield from self._letters(IN_NAMES)
         if not self._ledger.knows(name):
-            raise NoCall
+            raise NotACall
         yield from self._take("(")
         yield
         yield from self._skip()
@@ -194,7 +194,7 @@ class PythonCalls(ValueReader):
                 yield
                 yield from self._skip()
             elif self._char != ")":
-                raise NoCall
+                raise NotACall
         if not self._is_live:
             self._open(name)
         self._eat()
@@ -258,7 +258,7 @@ class GemmaCalls(ValueReader):
         yield
         name = yield from self._letters(IN_NAMES)
         if not self._ledger.knows(name) or self._char != "{":
-            raise NoCall
+            raise NotACall
         self._begin(name)
         yield from self._object(0)
         yield from self._skip()

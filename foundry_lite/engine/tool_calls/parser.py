@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from foundry_lite.engine.tool_calls.formats import HERMES, Dialect
-from foundry_lite.engine.tool_calls.stream_reader import CallReader, Heard, Ledger
+from foundry_lite.engine.tool_calls.formats import HERMES, ToolFormat
+from foundry_lite.engine.tool_calls.stream_reader import CallReader, CallState, ReadResult
 from foundry_lite.generation import CallPiece
 
 
-class Parsed(NamedTuple):
+class OutputPiece(NamedTuple):
     """What a piece of text turned out to be."""
 
     text: str = ""
@@ -34,7 +34,7 @@ class ToolCallParser:
 
     def __init__(
         self,
-        dialect: Dialect = HERMES,
+        dialect: ToolFormat = HERMES,
         names: Collection[str] | None = None,
         *,
         schemas: Mapping[str, dict[str, Any] | None] | None = None,
@@ -45,7 +45,7 @@ class ToolCallParser:
         self._dialect = dialect
         self._is_formatted = is_formatted
         self._is_forced = is_forced
-        self._ledger = Ledger(names, dialect.new_id, is_single, schemas or {})
+        self._ledger = CallState(names, dialect.new_id, is_single, schemas or {})
         self._held = ""
         self._trial: _Trial | None = None
         self._is_first = True  # no text but white space so far: calls without a mark may stand here
@@ -61,7 +61,7 @@ class ToolCallParser:
         """Whether the one call that is wanted is whole."""
         return self._ledger.is_full
 
-    def feed(self, piece: str) -> Parsed:
+    def feed(self, piece: str) -> OutputPiece:
         """Take the next piece; return what is decided."""
         self._held += piece
         text: list[str] = []
@@ -78,17 +78,17 @@ class ToolCallParser:
         told = "".join(text)
         if self._is_forced and not told.strip():  # white space before and behind forced calls
             told = ""
-        return Parsed(told, tuple(calls))
+        return OutputPiece(told, tuple(calls))
 
-    def flush(self) -> Parsed:
+    def flush(self) -> OutputPiece:
         """Return what was held back, now that no text follows. A call that was begun stays as it is."""
         if self._trial is None:
             held, self._held = self._held, ""
-            return Parsed("" if self.is_full or self._is_forced else held)
+            return OutputPiece("" if self.is_full or self._is_forced else held)
         heard = self._trial.end()
         text: list[str] = []
         self._leave(heard, text)
-        return Parsed("" if self.is_full or self._is_forced else "".join(text), heard.pieces)
+        return OutputPiece("" if self.is_full or self._is_forced else "".join(text), heard.pieces)
 
     def _find(self, text: list[str]) -> bool:
         """Give away the text before the next mark, and begin to read behind it; or say that there is none yet."""
@@ -106,7 +106,7 @@ class ToolCallParser:
         self._trial = _Trial(mark, self._dialect.readers(mark, self._ledger))
         return True
 
-    def _leave(self, heard: Heard, text: list[str]) -> None:
+    def _leave(self, heard: ReadResult, text: list[str]) -> None:
         assert self._trial is not None
         has_begun, mark = self._trial.has_begun, self._trial.mark
         self._trial = None
@@ -128,9 +128,9 @@ class _Trial:
     def has_begun(self) -> bool:
         return any(reader.has_begun for reader in self._readers)
 
-    def feed(self, text: str) -> Heard:
+    def feed(self, text: str) -> ReadResult:
         """Let all read; return what the one that goes on made of it, else that which came furthest."""
-        heard = Heard(is_over=True, rest=text)
+        heard = ReadResult(is_over=True, rest=text)
         going = []
         for reader in self._readers:
             one = reader.feed(text)
@@ -144,8 +144,8 @@ class _Trial:
         if not going:
             return heard
         self._readers = going
-        return Heard()
+        return ReadResult()
 
-    def end(self) -> Heard:
+    def end(self) -> ReadResult:
         """Say what is left when no text follows: all readers hold the same."""
         return self._readers[0].end()

@@ -7,7 +7,7 @@ import json
 
 from msgspec.structs import replace
 
-from foundry_lite.engine.tool_calls.formats import Dialect
+from foundry_lite.engine.tool_calls.formats import ToolFormat
 from foundry_lite.engine.tool_calls.render_calls import write_calls
 from foundry_lite.generation import Chat, Message, Role, Tool, ToolCall
 
@@ -18,7 +18,7 @@ _TOLD = (
 _SHORT_ID = 9
 
 
-def adapt(chat: Chat, dialect: Dialect, *, shows_tools: bool) -> Chat:
+def adapt(chat: Chat, dialect: ToolFormat, *, shows_tools: bool) -> Chat:
     """Return the conversation for a template; ``shows_tools`` says whether that has a place for tools.
 
     Where it has none, a system message tells of the tools, and calls and results become text of the assistant and of
@@ -50,11 +50,11 @@ def _describe(tool: Tool) -> str:
     return json.dumps({key: value for key, value in said.items() if value is not None}, ensure_ascii=False)
 
 
-def _example(dialect: Dialect) -> str:
+def _example(dialect: ToolFormat) -> str:
     return write_calls([("the tool's name", "{...}")], dialect.writing)
 
 
-def _as_text(chat: Chat, dialect: Dialect) -> list[Message]:
+def _as_text(chat: Chat, dialect: ToolFormat) -> list[Message]:
     out = []
     for message in chat.messages:
         if message.tool_calls:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from foundry_lite.engine.tool_calls.formats import Shape, Writing
+from foundry_lite.engine.tool_calls.formats import CallSyntax, Shape
 from foundry_lite.errors import InvalidRequest
 
 Call = tuple[str, Any]  # a name, and arguments: JSON text, or what that says
@@ -14,12 +14,12 @@ Call = tuple[str, Any]  # a name, and arguments: JSON text, or what that says
 _IN_LINES, _IN_LIST = ("\n", "\n", "\n"), ("[", ", ", "]")
 
 
-def can_write(writing: Writing) -> bool:
+def can_write(writing: CallSyntax) -> bool:
     """Whether calls can be written so."""
     return writing.shape is not Shape.GEMMA
 
 
-def write_calls(calls: Sequence[Call], writing: Writing) -> str:
+def write_calls(calls: Sequence[Call], writing: CallSyntax) -> str:
     """Return calls as text. Raises `InvalidRequest` where a family's calls, or these, cannot be written."""
     if not can_write(writing):
         raise InvalidRequest("the model's chat template has no place for tools", "tools", "unsupported_parameter")
@@ -41,7 +41,7 @@ def write_calls(calls: Sequence[Call], writing: Writing) -> str:
     return "\n".join(f"{before}{one}{after}" for one in written)
 
 
-def _write(name: str, arguments: Any, writing: Writing) -> str:
+def _write(name: str, arguments: Any, writing: CallSyntax) -> str:
     match writing.shape:
         case Shape.PYTHON | Shape.LINES:
             return f"{name}({_as_python(arguments)})"

@@ -18,12 +18,12 @@ SPACE = " \t\r\n"
 IN_NAMES = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
 
-class NoCall(Exception):
+class NotACall(Exception):
     """What is read cannot be a call, or not go on as one."""
 
 
 @dataclass(slots=True)
-class Ledger:
+class CallState:
     """The calls of one answer: how many were begun, and how many are whole.
 
     ``names`` are the tools that there are, ``schemas`` their parameters, where they declare some.
@@ -49,7 +49,7 @@ class Ledger:
         return self.is_single and self.whole > 0
 
 
-class Heard(NamedTuple):
+class ReadResult(NamedTuple):
     """What a reader made of its text: pieces of calls; once it is over, what was no call, and what it left unread."""
 
     pieces: tuple[CallPiece, ...] = ()
@@ -64,7 +64,7 @@ class CallReader(ABC):
     ``has_begun`` tells that a call is certain: what was told of it is not taken back.
     """
 
-    def __init__(self, ledger: Ledger, closing: str) -> None:
+    def __init__(self, ledger: CallState, closing: str) -> None:
         self._ledger = ledger
         self._closing = closing
         self._char = ""
@@ -79,24 +79,24 @@ class CallReader(ABC):
         self._course = self._run()
         next(self._course)
 
-    def feed(self, text: str) -> Heard:
+    def feed(self, text: str) -> ReadResult:
         """Take the next letters."""
         for place, char in enumerate(text):
             self._char, self._is_eaten = char, False
             try:
                 next(self._course)
-            except (NoCall, StopIteration):
+            except (NotACall, StopIteration):
                 rest = text[place + self._is_eaten :]
-                return Heard(self._told(), True, "".join(self._held), rest)
-        return Heard(self._told())
+                return ReadResult(self._told(), True, "".join(self._held), rest)
+        return ReadResult(self._told())
 
-    def end(self) -> Heard:
+    def end(self) -> ReadResult:
         """Say what is left when no letter follows: a call that was begun stays, as far as it came."""
         held = "".join(self._held)
         if self._is_live:
             self._said.append(held)
         is_text = not (self._is_live or self._is_between)
-        return Heard(self._told(), True, held if is_text else "")
+        return ReadResult(self._told(), True, held if is_text else "")
 
     @abstractmethod
     def _run(self) -> Iterator[None]:
@@ -131,7 +131,7 @@ class CallReader(ABC):
     def _begin(self, name: str) -> None:
         """Announce a call: from here on it is one."""
         if self._ledger.is_full:
-            raise NoCall
+            raise NotACall
         self._is_between = False
         self.has_begun = True
         self._index = self._ledger.begun
@@ -163,7 +163,7 @@ class CallReader(ABC):
             if place:
                 yield
             if self._char != letter:
-                raise NoCall
+                raise NotACall
             self._eat()
 
     def _tag(self, *tags: str) -> Generator[None, None, str]:
@@ -173,7 +173,7 @@ class CallReader(ABC):
         while True:
             taken += self._char
             if not any(tag.startswith(taken) for tag in tags):
-                raise NoCall
+                raise NotACall
             self._eat()
             if taken in tags:
                 return taken
@@ -203,7 +203,7 @@ class CallReader(ABC):
             self._eat()
             yield
         if not letters:
-            raise NoCall
+            raise NotACall
         return "".join(letters)
 
 

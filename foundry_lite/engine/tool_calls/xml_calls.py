@@ -13,7 +13,7 @@ from typing import ClassVar
 from foundry_lite.engine.tool_calls.declared_types import TEXT, is_of
 from foundry_lite.engine.tool_calls.json_reader import AloneReader, escaped, read_value
 from foundry_lite.engine.tool_calls.object_calls import PythonCalls
-from foundry_lite.engine.tool_calls.stream_reader import IN_NAMES, CallReader, Ledger, NoCall, overlap
+from foundry_lite.engine.tool_calls.stream_reader import IN_NAMES, CallReader, CallState, NotACall, overlap
 
 
 class TaggedCalls(CallReader):
@@ -49,7 +49,7 @@ class TaggedCalls(CallReader):
         yield from self._skip()
         name = yield from self._letters(IN_NAMES)
         if not self._ledger.knows(name):
-            raise NoCall
+            raise NotACall
         if self.behind_name:
             yield from self._take(self.behind_name)
             yield
@@ -85,7 +85,7 @@ class TaggedCalls(CallReader):
         value = read_value(text)
         if value is None and kinds and "string" not in kinds:
             # As templates write lists that have no filter for it.
-            value = _LiteralReader(Ledger((), str), "").read(text)
+            value = _LiteralReader(CallState((), str), "").read(text)
         is_text = value is None or ("string" in kinds and not is_of(kinds - TEXT, value))
         self._say(json.dumps(text, ensure_ascii=False) if value is None or is_text else value)
 

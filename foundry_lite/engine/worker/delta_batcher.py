@@ -9,7 +9,7 @@ from foundry_lite.generation import Delta
 _PATIENCE = 0.004  # seconds that a token may wait to be told with others
 
 
-class Gathering:
+class DeltaBatcher:
     """Deltas of several quick steps become one message: a step of a tiny model takes less time than telling of it.
 
     A lone turn is told each token as it is made. Among several, a turn's first token and its end are told at once and

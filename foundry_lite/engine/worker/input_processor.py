@@ -14,15 +14,15 @@ from foundry_lite.catalog.card import Defaults
 from foundry_lite.engine.grammar.answer import is_free
 from foundry_lite.engine.grammar.compiler import Constraint, GrammarCompiler
 from foundry_lite.engine.ipc.messages import Load
-from foundry_lite.engine.reasoning import Stage
-from foundry_lite.engine.sampling.sampler import Chooser
+from foundry_lite.engine.reasoning import ReasoningState
+from foundry_lite.engine.sampling.sampler import SequenceSampler
 from foundry_lite.engine.scheduling.prompt_lookup import PromptLookup
 from foundry_lite.engine.text.chunked_encoding import TooManyTokens
 from foundry_lite.engine.text.tokenizer import TextModel
-from foundry_lite.engine.worker.logprobs import LogprobTrail
+from foundry_lite.engine.worker.logprobs import LogprobBuffer
 from foundry_lite.engine.worker.output_processor import begin_answer
 from foundry_lite.engine.worker.prompt_logprobs import PromptScores
-from foundry_lite.engine.worker.sequence import Clock, Turn
+from foundry_lite.engine.worker.sequence import SequenceTimings, Turn
 from foundry_lite.errors import ContextExceeded, InvalidRequest
 from foundry_lite.generation import Chat, GenerationRequest, Sampling, Text, Tokens
 
@@ -55,11 +55,11 @@ class Draft:
     request: GenerationRequest
     tokens: list[int]
     room: int
-    stage: Stage | None
-    clock: Clock
+    stage: ReasoningState | None
+    clock: SequenceTimings
 
 
-class Preparer:
+class InputProcessor:
     """Makes the turns of a request. Used from the intake thread, so that streams do not wait for it."""
 
     def __init__(self, load: Load, text: TextModel, limits: Limits) -> None:
@@ -76,7 +76,7 @@ class Preparer:
     def draft(self, number: int, request: GenerationRequest) -> Draft:
         """Do all but what may take long, which is compiling a grammar. Raises `InvalidRequest`."""
         request = replace(request, prompt=request.shown_prompt)
-        clock = Clock()
+        clock = SequenceTimings()
         tokens = self._encode(request.prompt, clock)
         room = self._room(tokens, request)
         self._check_sampling(request, room)
@@ -119,7 +119,7 @@ class Preparer:
         """Encode a prompt as `prepare` would, be it longer than the context. Raises `InvalidRequest`."""
         most = _COUNTED_CONTEXTS * self._limits.context_length
         try:
-            return self._tokens(prompt, Clock(), most)
+            return self._tokens(prompt, SequenceTimings(), most)
         except TooManyTokens as error:
             raise InvalidRequest(
                 f"This model's maximum context length is {self._limits.context_length} tokens. However, the text has "
@@ -156,7 +156,7 @@ class Preparer:
         return Turn(
             number=draft.number,
             prompt=tokens,
-            chooser=Chooser(
+            chooser=SequenceSampler(
                 request.sampling, prompt=tokens, eos_ids=eos_ids, choice=choice, top_logprobs=request.top_logprobs
             ),
             answer=begin_answer(
@@ -170,11 +170,11 @@ class Preparer:
             choice=choice,
             adapter=request.adapter,
             lookup=PromptLookup(tokens, speculates) if speculates else None,
-            trail=LogprobTrail(self._text) if tells else None,
+            trail=LogprobBuffer(self._text) if tells else None,
             tells_end=not isinstance(request.prompt, Chat),
         )
 
-    def _encode(self, prompt: Chat | Text | Tokens, clock: Clock) -> list[int]:
+    def _encode(self, prompt: Chat | Text | Tokens, clock: SequenceTimings) -> list[int]:
         context = self._limits.context_length
         try:
             tokens = self._tokens(prompt, clock, context)
@@ -185,7 +185,7 @@ class Preparer:
             raise InvalidRequest("the prompt is empty", _param(prompt))
         return tokens
 
-    def _tokens(self, prompt: Chat | Text | Tokens, clock: Clock, limit: int) -> list[int]:
+    def _tokens(self, prompt: Chat | Text | Tokens, clock: SequenceTimings, limit: int) -> list[int]:
         """Render and encode. Raises `InvalidRequest`, or `TooManyTokens` where there are surely more than ``limit``."""
         began = time.perf_counter()
         if isinstance(prompt, Chat):
@@ -240,7 +240,7 @@ class Preparer:
         sampling = _resolve(request.sampling, own, least=0 if goes_on else min(own.min_tokens, room))
         return replace(request, sampling=sampling, stop=stop)
 
-    def _stage(self, request: GenerationRequest, tokens: list[int]) -> Stage | None:
+    def _stage(self, request: GenerationRequest, tokens: list[int]) -> ReasoningState | None:
         return self._text.stage(tokens) if isinstance(request.prompt, Chat) else None
 
 

@@ -10,7 +10,7 @@ from foundry_lite.engine.text.tokenizer import TextModel
 from foundry_lite.generation import Logprob, TokenLogprob
 
 
-class LogprobTrail:
+class LogprobBuffer:
     """The tokens of one answer whose text has not been told yet."""
 
     def __init__(self, text: TextModel) -> None:

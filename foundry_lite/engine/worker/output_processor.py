@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from foundry_lite.engine.reasoning import Split, Stage
+from foundry_lite.engine.reasoning import ReasoningState, Split
 from foundry_lite.engine.text.stop_strings import StopMatcher
 from foundry_lite.engine.text.tokenizer import Detokenizer
-from foundry_lite.engine.tool_calls.model_format import Splitter, Voice
-from foundry_lite.engine.tool_calls.parser import Parsed, ToolCallParser
+from foundry_lite.engine.tool_calls.model_format import ModelFormat, Splitter
+from foundry_lite.engine.tool_calls.parser import OutputPiece, ToolCallParser
 from foundry_lite.generation import Chat, GenerationRequest, ToolMode
 
 
-class Answer:
+class OutputProcessor:
     """Tokens in, text out: detokenised, thoughts taken out, cut at a stop string, tool calls taken out of it.
 
     ``passed`` counts the characters that no stop string can take back any more, ``made`` all of them. Stop strings
@@ -37,7 +37,7 @@ class Answer:
         self.made = 0
         self.reasoning_tokens = 0
 
-    def feed(self, token: int) -> Parsed:
+    def feed(self, token: int) -> OutputPiece:
         """Take one token; return what it adds."""
         piece = self._detokenizer.feed(token)
         self.made += len(piece)
@@ -53,7 +53,7 @@ class Answer:
             return self._pass(split.text, split.thought)
         return self._pass(self._stops.feed(split.text), split.thought)
 
-    def flush(self) -> Parsed:
+    def flush(self) -> OutputPiece:
         """Return what was held back, now that no token follows."""
         rest = self._detokenizer.flush()
         self.made += len(rest)
@@ -66,7 +66,7 @@ class Answer:
         if self._tools is None:
             return parsed
         held = self._tools.flush()
-        return Parsed(parsed.text + held.text, parsed.calls + held.calls, parsed.reasoning)
+        return OutputPiece(parsed.text + held.text, parsed.calls + held.calls, parsed.reasoning)
 
     @property
     def passed(self) -> int:
@@ -81,15 +81,17 @@ class Answer:
     def has_calls(self) -> bool:
         return self._tools is not None and self._tools.found
 
-    def _pass(self, text: str, thought: str) -> Parsed:
+    def _pass(self, text: str, thought: str) -> OutputPiece:
         self._shown += len(text)
         if self._tools is None:
-            return Parsed(text, reasoning=thought)
+            return OutputPiece(text, reasoning=thought)
         parsed = self._tools.feed(text)
-        return Parsed(parsed.text, parsed.calls, thought)
+        return OutputPiece(parsed.text, parsed.calls, thought)
 
 
-def begin_answer(request: GenerationRequest, voice: Voice, stage: Stage | None, detokenizer: Detokenizer) -> Answer:
+def begin_answer(
+    request: GenerationRequest, voice: ModelFormat, stage: ReasoningState | None, detokenizer: Detokenizer
+) -> OutputProcessor:
     """Return the empty answer to a request; ``stage`` is where it begins, ``None`` where no model was spoken to."""
     tools = None
     if isinstance(request.prompt, Chat) and request.prompt.tools:
@@ -102,7 +104,7 @@ def begin_answer(request: GenerationRequest, voice: Voice, stage: Stage | None, 
             is_formatted=request.grammar is not None,
             is_forced=request.tool_choice.mode is ToolMode.REQUIRED,
         )
-    return Answer(
+    return OutputProcessor(
         detokenizer,
         request.stop,
         tools=tools,

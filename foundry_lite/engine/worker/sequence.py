@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from foundry_lite.engine.sampling.sampler import Choice, Chooser
+from foundry_lite.engine.sampling.sampler import Choice, SequenceSampler
 from foundry_lite.engine.scheduling.prompt_lookup import PromptLookup
-from foundry_lite.engine.tool_calls.parser import Parsed
-from foundry_lite.engine.worker.logprobs import LogprobTrail
-from foundry_lite.engine.worker.output_processor import Answer
+from foundry_lite.engine.tool_calls.parser import OutputPiece
+from foundry_lite.engine.worker.logprobs import LogprobBuffer
+from foundry_lite.engine.worker.output_processor import OutputProcessor
 from foundry_lite.engine.worker.prompt_logprobs import PromptScores
 from foundry_lite.generation import Delta, Echo, Finish, Timings, Usage
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Clock:
+class SequenceTimings:
     """When things happened to a turn, and how long what was done for it took; seconds, monotonic."""
 
     begun: float = field(default_factory=time.monotonic)
@@ -52,15 +52,15 @@ class Turn:
 
     number: int
     prompt: list[int]
-    chooser: Chooser
-    answer: Answer
+    chooser: SequenceSampler
+    answer: OutputProcessor
     eos_ids: frozenset[int]  # empty when the end of turn is ignored
     max_new_tokens: int
     choice: int = 0
     adapter: str | None = None
     constraint: Constraint | None = None
     lookup: PromptLookup | None = None
-    trail: LogprobTrail | None = None
+    trail: LogprobBuffer | None = None
     tells_end: bool = False  # whether the end of turn has a logprob, as any token
     echo: str | None = None  # the prompt's text, to be told before the answer
     scores: PromptScores | None = None
@@ -69,7 +69,7 @@ class Turn:
     prefilled: int = 0  # tokens of the prompt that the slot holds
     new_tokens: int = 0
     last_token: int = -1
-    clock: Clock = field(default_factory=Clock)
+    clock: SequenceTimings = field(default_factory=SequenceTimings)
 
     @property
     def most_tokens(self) -> int:
@@ -109,12 +109,12 @@ class Turn:
 
     def end(self) -> Delta:
         """End a turn that makes no answer, its prompt computed."""
-        return self._finish(Parsed(), Finish.LENGTH, tokens=0)
+        return self._finish(OutputPiece(), Finish.LENGTH, tokens=0)
 
     def _end_turn(self, choice: Choice) -> Delta:
         if self.trail is not None and self.tells_end:
             self.trail.add(choice, self.answer.made)
-        return self._finish(Parsed(), Finish.STOP)
+        return self._finish(OutputPiece(), Finish.STOP)
 
     def _tell_prompt(self) -> Echo | None:
         if self.echo is None:
@@ -123,7 +123,7 @@ class Turn:
         self.echo = None
         return told
 
-    def _finish(self, added: Parsed, finish: Finish, tokens: int = 1) -> Delta:
+    def _finish(self, added: OutputPiece, finish: Finish, tokens: int = 1) -> Delta:
         rest = self.answer.flush()
         is_whole = self.answer.passed == self.answer.made  # else a stop string cut off the token at its end, too
         if finish is Finish.STOP and self.answer.has_calls:

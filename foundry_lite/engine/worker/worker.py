@@ -48,8 +48,8 @@ from foundry_lite.engine.scheduling import batch_invariance
 from foundry_lite.engine.scheduling.scheduler import Scheduler, Told
 from foundry_lite.engine.text.tokenizer import TextModel
 from foundry_lite.engine.worker.compile_queue import CompilingLine, Job
-from foundry_lite.engine.worker.delta_batcher import Gathering
-from foundry_lite.engine.worker.input_processor import Draft, Limits, Preparer
+from foundry_lite.engine.worker.delta_batcher import DeltaBatcher
+from foundry_lite.engine.worker.input_processor import Draft, InputProcessor, Limits
 from foundry_lite.engine.worker.sequence import Turn
 from foundry_lite.errors import FoundryError, InternalFault, LoadFailed, QueueFull
 from foundry_lite.generation import Delta, GenerationRequest
@@ -86,10 +86,10 @@ class Worker:
         limits = Limits(
             context_length, runner.vocabulary, self._capacity, _settle(runner, load), _remedy(runner, kv_tokens, folder)
         )
-        self._preparer = Preparer(load, text, limits)
+        self._preparer = InputProcessor(load, text, limits)
         self._compiling = CompilingLine()
         self._scheduler = Scheduler(runner, most=load.slots, kv_tokens=kv_tokens, is_reproducible=load.reproducible)
-        self._gathering = Gathering()
+        self._gathering = DeltaBatcher()
         self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
         self._open = 0  # turns admitted and not ended: raised by the intake, lowered by the main loop
         self._count = threading.Lock()

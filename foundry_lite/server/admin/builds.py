@@ -12,8 +12,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from foundry_lite.conversion.build_spec import Order
-from foundry_lite.conversion.jobs.job_store import Job, Jobs
+from foundry_lite.conversion.build_spec import BuildSpec
+from foundry_lite.conversion.jobs.job_store import Job, JobStore
 from foundry_lite.errors import BadSetting, StorageFull
 from foundry_lite.settings import Settings
 
@@ -26,7 +26,7 @@ class Builds:
     """The processes, the records of all jobs, and the token of those who may begin one."""
 
     def __init__(self, settings: Settings) -> None:
-        self.jobs = Jobs(settings.home)
+        self.jobs = JobStore(settings.home)
         self._token_path = settings.home / TOKEN_FILE
         self._processes: set[asyncio.subprocess.Process] = set()
         self._waiters: set[asyncio.Task[None]] = set()
@@ -40,7 +40,7 @@ class Builds:
         """Make the token, so that its file is there when the daemon is. Raises as `admin_token`."""
         admin_token(self._token_path)
 
-    async def begin(self, order: Order) -> Job:
+    async def begin(self, order: BuildSpec) -> Job:
         """Record a job and run it."""
         job = self.jobs.begin(order)
         process = await asyncio.create_subprocess_exec(

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from foundry_lite.catalog.recipe import parse_variant
-from foundry_lite.conversion.build_spec import Order, Walk
+from foundry_lite.conversion.build_spec import BuildSpec, Walk
 from foundry_lite.conversion.evaluate.gate import Gate
 from foundry_lite.conversion.jobs.job_store import Job
 from foundry_lite.conversion.ordering import order_for
@@ -97,7 +97,7 @@ class _Handlers:
         require_token(request, self._site.builds, "builds need")
 
 
-def _order(body: BuildBody, store: Store) -> Order:
+def _order(body: BuildBody, store: Store) -> BuildSpec:
     usual = Gate()
     bounds = {
         "least_task_kept": body.gate.min_accuracy,

@@ -33,7 +33,7 @@ from foundry_lite.server.foundry_local.loading import for_programs, load, unload
 from foundry_lite.server.http.request_body import read_body
 from foundry_lite.server.http.responses import json_answer
 from foundry_lite.server.http.routing import Endpoint
-from foundry_lite.server.openai.model_entries import Offer, all_offers, require_provider
+from foundry_lite.server.openai.model_entries import ModelEntry, all_offers, require_provider
 from foundry_lite.server.state import Site
 from foundry_lite.store.store import Artifact
 
@@ -89,7 +89,7 @@ def endpoints(site: Site) -> list[Endpoint]:
     ]
 
 
-async def offers(site: Site) -> list[Offer]:
+async def offers(site: Site) -> list[ModelEntry]:
     """Return everything that can be served."""
     return await asyncio.to_thread(all_offers, site.store, site.settings)
 
@@ -174,7 +174,7 @@ class _Handlers:
             raise not_downloaded(error, name) from error
 
 
-def _entry(offer: Offer) -> CatalogEntry:
+def _entry(offer: ModelEntry) -> CatalogEntry:
     is_generator = offer.card.task is Task.GENERATE
     return CatalogEntry(
         name=offer.id,

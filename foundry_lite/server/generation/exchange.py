@@ -19,7 +19,7 @@ from foundry_lite.protocol.common.served import Served
 from foundry_lite.protocol.common.timings import header, server_timing, total_timings
 from foundry_lite.protocol.common.usage import total_usage
 from foundry_lite.protocol.errors import ErrorReply, reply_for
-from foundry_lite.server.generation.pending import Admission
+from foundry_lite.server.generation.pending import PendingGeneration
 from foundry_lite.server.generation.pending import Source as Source  # what an exchange takes: others look for it here
 from foundry_lite.server.http.responses import EventStream, json_answer, unless_gone
 
@@ -93,7 +93,7 @@ class Exchange:
 
     async def begin(self, seconds: float) -> None:
         """Wait until the request is admitted, at most so long (0: however long). Raises what it is refused with."""
-        if isinstance(self._source, Admission):
+        if isinstance(self._source, PendingGeneration):
             await self._source.settled(seconds)
 
     async def whole(self) -> Any:
@@ -132,7 +132,7 @@ class Exchange:
 
     def end(self) -> None:
         """Free what the generation holds, and write the request's line into the log if it was admitted."""
-        was_admitted = not isinstance(self._source, Admission) or self._source.source is not None
+        was_admitted = not isinstance(self._source, PendingGeneration) or self._source.source is not None
         self._source.close()
         if was_admitted:
             self._log()
@@ -155,7 +155,7 @@ class Exchange:
 
     @property
     def _is_pending(self) -> bool:
-        return isinstance(self._source, Admission) and not self._source.is_over
+        return isinstance(self._source, PendingGeneration) and not self._source.is_over
 
     def _note(self, batch: list[Delta]) -> list[Delta]:
         """Take note of some deltas, and return them with the times that only the daemon knows."""

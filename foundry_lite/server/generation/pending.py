@@ -48,7 +48,7 @@ async def admit(
     return generation
 
 
-class Admission:
+class PendingGeneration:
     """What is being admitted, as the source that it will be; `close` gives it up, at any time."""
 
     def __init__(self, admitting: Coroutine[Any, Any, Source]) -> None:

@@ -11,7 +11,7 @@ from foundry_lite.protocol.chat.bodies import ChatChunk, ChatCompletion
 from foundry_lite.protocol.chat.request import ChatBody, decode_chat
 from foundry_lite.protocol.chat.writer import AnswerWriter
 from foundry_lite.server.generation.exchange import Exchange, answer
-from foundry_lite.server.generation.pending import Admission, admit
+from foundry_lite.server.generation.pending import PendingGeneration, admit
 from foundry_lite.server.http.request_body import read_body
 from foundry_lite.server.http.routing import Endpoint
 from foundry_lite.server.openai.model_entries import require_provider
@@ -53,7 +53,7 @@ class _Handlers:
             includes_timings=call.includes_timings,
             continuous_usage=call.continuous_usage,
         )
-        source = Admission(admit(self._site.residency, artifact, call.request, call.keep_alive))
+        source = PendingGeneration(admit(self._site.residency, artifact, call.request, call.keep_alive))
         exchange = Exchange(writer, source, served, began)
         pulse = self._site.settings.stream_keep_alive
         return await answer(request, exchange, streams=call.streams, pulse=pulse)

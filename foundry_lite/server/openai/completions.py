@@ -11,7 +11,7 @@ from foundry_lite.protocol.completions.request import CompletionBody, decode_com
 from foundry_lite.protocol.completions.writer import Completion, CompletionWriter
 from foundry_lite.server.generation.exchange import Exchange, answer
 from foundry_lite.server.generation.multi_prompt import admit_all
-from foundry_lite.server.generation.pending import Admission
+from foundry_lite.server.generation.pending import PendingGeneration
 from foundry_lite.server.http.request_body import read_body
 from foundry_lite.server.http.routing import Endpoint
 from foundry_lite.server.state import Site
@@ -44,6 +44,6 @@ class _Handlers:
         artifact = self._site.artifact(call.model)
         served = self._site.serving.served(artifact, call.model)
         writer = CompletionWriter(served, call)
-        source = Admission(admit_all(self._site.residency, artifact, call.requests, call.keep_alive))
+        source = PendingGeneration(admit_all(self._site.residency, artifact, call.requests, call.keep_alive))
         exchange = Exchange(writer, source, served, began)
         return await answer(request, exchange, streams=call.streams, pulse=self._site.settings.stream_keep_alive)

@@ -25,7 +25,7 @@ _OF_ENCODERS: dict[Task, tuple[Capability, ...]] = {Task.EMBED: ("embeddings",),
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ModelEntry:
     """One model, or an adapter over one. ``is_usual`` when the name without a variant means it."""
 
     artifact: Artifact
@@ -61,23 +61,23 @@ class Offer:
         return self.card.license if adapter is None else adapter.manifest.source.license
 
 
-def all_offers(store: Store, settings: Settings) -> list[Offer]:
+def all_offers(store: Store, settings: Settings) -> list[ModelEntry]:
     """Return everything that can be served, the usual variant of each name first; what is damaged is left out."""
     listing = store.scan()
     adapted = (store.with_base(one) for one in listing.adapters)
-    offers: list[Offer] = []
+    offers: list[ModelEntry] = []
     for artifact in (*listing.artifacts, *(one for one in adapted if one is not None)):
         with suppress(FoundryError):
             offers.append(offer_of(artifact, store, settings))
     return _usual_first(offers)
 
 
-def offer_of(artifact: Artifact, store: Store, settings: Settings) -> Offer:
+def offer_of(artifact: Artifact, store: Store, settings: Settings) -> ModelEntry:
     """Return one model with what is known of it. Raises `DamagedArtifact`."""
     card = artifact.card()
     encoder = read_encoder(artifact.folder) if is_encoder(artifact) else None
     options = engine_options(settings, artifact) if encoder is None else encoder_options(settings, artifact)
-    return Offer(
+    return ModelEntry(
         artifact=artifact,
         card=card,
         encoder=encoder,
@@ -102,7 +102,7 @@ def require_provider(artifact: Artifact, ep: str, store: Store, settings: Settin
         )
 
 
-def describe_all(offers: Iterable[Offer], site: Site) -> list[ModelBody]:
+def describe_all(offers: Iterable[ModelEntry], site: Site) -> list[ModelBody]:
     """Return models as ``GET /v1/models`` has them: the usual one of each name under that, too, which users type."""
     listed = []
     for one in offers:
@@ -111,7 +111,7 @@ def describe_all(offers: Iterable[Offer], site: Site) -> list[ModelBody]:
     return listed
 
 
-def describe(offer: Offer, site: Site, asked: str = "") -> ModelBody:
+def describe(offer: ModelEntry, site: Site, asked: str = "") -> ModelBody:
     """Return a model as ``GET /v1/models/{id}`` has it, under the name that was asked for if it is one of its own."""
     identity = offer.alias if offer.is_usual and asked == offer.alias else offer.id
     artifact, card, encoder = offer.artifact, offer.card, offer.encoder
@@ -141,8 +141,8 @@ def _short(artifact: Artifact) -> ModelRef:
     return ModelRef(artifact.ref.name, adapter=artifact.ref.adapter)
 
 
-def _usual_first(offers: Iterable[Offer]) -> list[Offer]:
-    by_alias: dict[str, list[Offer]] = {}
+def _usual_first(offers: Iterable[ModelEntry]) -> list[ModelEntry]:
+    by_alias: dict[str, list[ModelEntry]] = {}
     for one in offers:
         by_alias.setdefault(one.alias, []).append(one)
     return [one for group in by_alias.values() for one in sorted(group, key=lambda one: not one.is_usual)]

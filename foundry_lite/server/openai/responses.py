@@ -36,7 +36,7 @@ from foundry_lite.protocol.responses.queries import (
 from foundry_lite.protocol.responses.request import ResponseBody, ResponseCall, decode_response, renamed, without_oldest
 from foundry_lite.protocol.responses.writer import ResponseWriter
 from foundry_lite.server.generation.exchange import Exchange, answer
-from foundry_lite.server.generation.pending import Admission, Source, admit
+from foundry_lite.server.generation.pending import PendingGeneration, Source, admit
 from foundry_lite.server.http.request_body import read_body
 from foundry_lite.server.http.responses import EventStream, json_answer, unless_gone
 from foundry_lite.server.http.routing import Endpoint
@@ -124,7 +124,7 @@ class _Handlers:
         writer = ResponseWriter(call, _circumstances(asked, served))
         record = Record(writer.so_far("in_progress"), listed(asked.items, writer.id), asked.messages)
         keep = self._kept.keeping(writer, record) if asked.is_kept else None
-        source = Admission(self._admit(asked, writer, keep))
+        source = PendingGeneration(self._admit(asked, writer, keep))
         exchange = Exchange(writer, source, served, began)
         if not call.is_background:
             pulse = self._site.settings.stream_keep_alive
