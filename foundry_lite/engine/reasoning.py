@@ -1,6 +1,6 @@
-"""What a model thinks before it answers: between which tags, and the text between them taken out of an answer.
+"""Reasoning parser: the tags around a model's reasoning, and the text between them taken out of an answer.
 
-Thoughts stand at the beginning of an answer. What a later tag encloses is text: an answer may speak of tags.
+Reasoning stands at the beginning of an answer. What a later tag encloses is text: an answer may mention tags.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from foundry_lite.engine.tool_calls.stream_reader import overlap
 
 
 class Tags(NamedTuple):
-    """What encloses thoughts.
+    """Tags that enclose a model's reasoning.
 
     ``title`` is a word that the model writes behind the opening tag, ``answer`` what it writes before its text, and
     ``end`` behind that.
@@ -37,12 +37,12 @@ KNOWN = (
     Tags("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
     Tags("<mm:think>", "</mm:think>"),
 )
-_LONGEST_SPACE = 1_000  # letters of white space that are waited for; a model that writes nothing else is not held up
+_LONGEST_SPACE = 1_000  # characters of white space that are waited for; a model that writes nothing else is not held up
 _AROUND_TEXT = (("<response>", "</response>"), ("<answer>", "</answer>"))
 
 
 class ReasoningState(StrEnum):
-    """Where an answer begins: the prompt may have opened the thoughts, and it may have closed them."""
+    """The reasoning state in which an answer begins: the prompt may have opened the thoughts, and closed them."""
 
     FREE = "free"  # the model opens its thoughts, or answers at once
     INSIDE = "inside"
@@ -50,7 +50,7 @@ class ReasoningState(StrEnum):
 
 
 def recognise_tags(template: str, tokens: Collection[str]) -> Tags | None:
-    """Return the tags that a template speaks of or that are tokens; ``None`` for a model that does not think."""
+    """Return the reasoning tags in a template or among the tokens; ``None`` for a model that does not think."""
     for tags in KNOWN:
         if tags.opening in template or tags.closing in template or {tags.opening, tags.closing} <= set(tokens):
             around = (pair for pair in _AROUND_TEXT if all(tag in template for tag in pair))
@@ -60,7 +60,7 @@ def recognise_tags(template: str, tokens: Collection[str]) -> Tags | None:
 
 
 def stage_of(prompt_end: str, tags: Tags) -> ReasoningState:
-    """Say where an answer to a prompt begins, whose last characters these are."""
+    """Return the reasoning state in which the answer to a prompt begins, whose last characters these are."""
     end = prompt_end.rstrip()
     if end.endswith((tags.opening, tags.opening + tags.title)):
         return ReasoningState.INSIDE
@@ -95,7 +95,7 @@ class ReasoningParser:
 
     @property
     def held(self) -> int:
-        """Characters of which it is not decided yet what they are."""
+        """Characters held back, of which it is not decided yet whether they are thoughts or text."""
         return len(self._held)
 
     def feed(self, piece: str) -> Split:
@@ -168,6 +168,6 @@ class ReasoningParser:
 
 
 def _without_space(text: str) -> str:
-    """Return a text without the white space at its end, unless that goes on and on."""
+    """Return a string without the white space at its end, unless that goes on and on."""
     out = text.rstrip()
     return out if len(text) - len(out) <= _LONGEST_SPACE else text

@@ -1,4 +1,4 @@
-"""What a chat template is given: messages and tools as the mappings that transformers gives it."""
+"""Chat template context: messages and tools as the mappings that transformers gives to a template."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Arguments(dict[str, Any]):
 
 
 def thought_keys(source: str) -> tuple[str, ...]:
-    """Return by which names a template asks a message for its thoughts."""
+    """Return the names by which a template asks a message for its thoughts."""
     asked = (rf"\.{key}\b|(?:\[|\.get\()['\"]{key}['\"]" for key in _THOUGHTS)
     found = tuple(key for key, way in zip(_THOUGHTS, asked, strict=True) if re.search(way, source))
     return found if len(found) == 1 else tuple(key for key in found if key != "reasoning")  # which often means another

@@ -1,4 +1,4 @@
-"""Where a chat template runs: no attribute that reaches Python, and nothing large.
+"""Sandbox in which a chat template runs: no attribute that reaches Python, and nothing large.
 
 The deadline of `template` sees every line of Python, and so of a template, but nothing of what runs in C: one
 ``join`` could take all memory, and one comparison of lists within lists a year. So all that a template makes is
@@ -19,20 +19,20 @@ from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-LARGEST = 4_000_000  # letters of one value, and of a rendered prompt
+LARGEST = 4_000_000  # characters of one value, and of a rendered prompt
 
 _AT_ONCE = 16  # pieces of output
-_ELEMENT = 10  # letters that an element of a list counts for: it takes longer to look at
+_ELEMENT = 10  # characters that an element of a list counts for: it takes longer to look at
 
 _CONTAINERS = (list, tuple, dict)
-_WIDEST = 9999  # of a padding, and places of a number
+_WIDEST = 9999  # of a padding, and digits of a number
 _MOST_BITS = 10_000  # of an integer: some operations take the square of it
-_LONGEST_WORDS = 250_000  # letters that filters which look at each word may be given: they take up to 0.2 s
+_LONGEST_WORDS = 250_000  # characters that filters which look at each word may be given: they take up to 0.2 s
 _WORDY = frozenset({"pprint", "striptags", "title", "urlencode", "urlize", "wordcount", "wordwrap", "xmlattr"})
 _PADDING = frozenset({"batch", "center", "indent", "round", "slice", "tojson", "truncate", "wordwrap"})
 _ENLARGING = _WORDY | _PADDING | {"format", "join", "replace", "sum", "trim"}
 _MOST_ARGUMENTS = 1000
-_STRIPPING = frozenset({"strip", "lstrip", "rstrip", "trim"})  # letters times letters to strip
+_STRIPPING = frozenset({"strip", "lstrip", "rstrip", "trim"})  # characters times characters to strip
 _MOST_STRIPPED = 1000
 _NO_PLACE = frozenset({"decode", "encode", "expandtabs", "from_bytes", "maketrans", "to_bytes", "translate"})
 # A width that is an argument: %*d, {:{}}.
@@ -101,7 +101,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     @staticmethod
     def concat(parts: Iterable[str]) -> str:
-        """Put texts together, as Jinja does with all output. Raises `SecurityError` when it is too much."""
+        """Concatenate strings, as Jinja does with all output. Raises `SecurityError` when it is too much."""
         texts: list[str] = []
         size, waiting = 0, iter(parts)
         while some := list(islice(waiting, _AT_ONCE)):
@@ -123,13 +123,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return value
 
     def added(self, terms: tuple[Any, ...]) -> Any:
-        """Return the sum of some values, which are mostly texts. Raises `SecurityError` when it is too large."""
+        """Return the sum of some values, which are mostly strings. Raises `SecurityError` when it is too large."""
         if set(map(type, terms)) != {str}:
             return reduce(self._add, terms)
         return self.joined(terms)
 
     def joined(self, values: tuple[Any, ...]) -> str:
-        """Return some values as one text. Raises `SecurityError` when it is too large."""
+        """Return some values as one string. Raises `SecurityError` when it is too large."""
         texts = list(map(str, values))
         self._check(sum(map(len, texts)))
         return "".join(texts)
@@ -159,7 +159,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self.made(super().call(context, function, *arguments, **named))
 
     def _check_method(self, text: Any, name: str, arguments: Any, given: tuple[Any, ...]) -> Any:
-        """Check a call of a text's method; return its arguments."""
+        """Check a call of a string's method; return its arguments."""
         if name in _NO_PLACE:
             raise SecurityError(f"'{name}' has no place in a template")
         if name.startswith("format"):
@@ -243,7 +243,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError("the template makes too large a value")
 
     def _weigh(self, value: Any) -> int:
-        """Return how many letters there are in a value, or a number above `LARGEST`."""
+        """Return how many characters there are in a value, or a number above `LARGEST`."""
         if not isinstance(value, _CONTAINERS):
             return len(value) if isinstance(value, str | bytes) else 1
         weight = 0
@@ -264,7 +264,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 def is_wide(text: Any) -> bool:
-    """Say whether a format string, or a width, has a number of more than four digits beside its conversion."""
+    """Return whether a format string, or a width, has a number of more than four digits beside its conversion."""
     return isinstance(text, str) and re.search(r"(?<![^%:<>^=+\-0-9 ])\d{5}", text) is not None
 
 

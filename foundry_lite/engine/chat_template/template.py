@@ -52,7 +52,7 @@ _COMPLAINTS = (  # all that code which reaches nothing can raise
 
 
 class ChatTemplate:
-    """One model's template. Raises `LoadFailed` when it is no Jinja at all.
+    """A model's chat template. Raises `LoadFailed` when it is no valid Jinja.
 
     ``shows_tools`` says whether it has a place for tools, ``tells_calls`` whether it has one for calls in the history.
     """
@@ -82,7 +82,7 @@ class ChatTemplate:
         """Render the prompt, the assistant's turn opened.
 
         ``guard`` is applied to every text that the caller of the API wrote, with the role that it stands under.
-        ``write`` makes text of calls, for a template that tells of none.
+        ``write`` makes text of calls, for a template that renders none.
         Raises `InvalidRequest` quoting the template's own complaint, or the line where it was stopped after
         four fifths of a second; and for variables that it does not take.
         """

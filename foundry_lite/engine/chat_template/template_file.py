@@ -1,6 +1,6 @@
-"""The chat templates of a model's folder, by name, and what can be told of one without rendering it.
+"""The chat templates of a model's folder, by name, and what can be found out about one without rendering it.
 
-Source of the forms: transformers' tokenizers (``save_chat_templates``, ``get_chat_template``). The one called
+Source of the formats: transformers' tokenizers (``save_chat_templates``, ``get_chat_template``). The one called
 ``tool_use`` is used where a conversation has tools, the one called ``default`` otherwise; others are asked for by name,
 which no request can do here.
 """
@@ -55,7 +55,7 @@ def template_files(folder: Path) -> dict[str, Path]:
 
 
 def named_templates(value: Any) -> dict[str, str]:
-    """Return the templates of a configuration by name: one text, or several as a list or an object.
+    """Return the templates of a configuration by name: one string, or several as a list or an object.
 
     Raises `ValueError` for anything else.
     """
@@ -71,18 +71,18 @@ def named_templates(value: Any) -> dict[str, str]:
 
 
 def template_for(templates: Mapping[str, Template], *, tools: bool) -> Template | None:
-    """Return the template of a conversation with or without tools: of texts, or of what was made of them."""
+    """Return the template of a conversation with or without tools: of strings, or of what was made of them."""
     return templates.get(TOOL_USE if tools and TOOL_USE in templates else DEFAULT)
 
 
 def shows_tools(template: str) -> bool:
-    """Say whether a template has a place for tools: a variable, or, with Phi, a key of the system message."""
+    """Return whether a template has a place for tools: a variable, or, with Phi, a key of the system message."""
     code = " ".join(_CODE.findall(_COMMENT.sub("", template)))
     return bool(_TOOLS_OF_A_MESSAGE.search(code) or _TOOLS.search(_TEXT.sub("''", code)))
 
 
 def shows_thoughts(template: str) -> bool:
-    """Say whether a template speaks of tags between which a model thinks: what stands there is no part of an answer."""
+    """Return whether a template contains reasoning tags: what stands between them is no part of an answer."""
     template = _COMMENT.sub("", template)
     return recognise_thoughts(recognise(template, ()), template, ()) is not None
 

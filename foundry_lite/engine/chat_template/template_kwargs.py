@@ -1,4 +1,4 @@
-"""What a request gives to the chat template beside the messages: ``chat_template_kwargs``, and how hard to think.
+"""Chat template variables of a request, beside the messages: ``chat_template_kwargs`` and the reasoning effort.
 
 Only names that the template itself asks for, and none that we give it; only plain values.
 """
@@ -40,7 +40,7 @@ def read_variables(
 
 
 def _read_effort(chat: Chat, known: Collection[str], guard: Callable[[str, Role], str]) -> dict[str, Any]:
-    """Say how hard to think, in the words of the template: a degree, or a switch."""
+    """Return the reasoning effort in the variables of the template: a degree, or a switch."""
     effort = chat.reasoning_effort
     if effort is None:
         return {}

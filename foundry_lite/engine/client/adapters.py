@@ -1,4 +1,4 @@
-"""Which LoRA adapters a worker has loaded, as the daemon sees it: load once, keep what is used, unload the oldest.
+"""LoRA adapters that a worker has loaded, as the daemon sees it: load once, keep what is used, unload the oldest.
 
 Confined to the event loop. What a running request uses stays; so more than the limit are loaded while more are in use.
 """
@@ -33,13 +33,13 @@ class Adapters:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is loaded."""
+        """Names of the adapters that are loaded."""
         return tuple(name for name, ready in self._ready.items() if ready.done())
 
     async def load(self, file: AdapterFile) -> None:
         """Wait until an adapter is loaded; those who ask for it at the same time share one load.
 
-        Raises `LoadFailed` when it does not fit the model, or what `fail` was told.
+        Raises `LoadFailed` when it does not fit the model, or the error that `fail` was given.
         """
         ready = self._ready.pop(file.name, None)
         if ready is None:
@@ -56,7 +56,7 @@ class Adapters:
             self._fail(self._ready.pop(reply.name), LoadFailed(reply.error))
 
     def fail(self, error: FoundryError) -> None:
-        """Tell everyone who waits that the worker is gone."""
+        """Fail every load that is waited for: the worker is gone."""
         for ready in self._ready.values():
             if not ready.done():
                 self._fail(ready, error)

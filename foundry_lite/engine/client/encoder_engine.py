@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EncoderOptions:
-    """How a worker runs its encoder. ``threads=0`` means as many as this process may use cores.
+    """Options of an encoder's worker. ``threads=0`` means as many as this process may use cores.
 
     ``most_requests`` may be open at once. ``provider`` is the one that was asked for: encoders run on the CPU.
     """
@@ -50,7 +50,7 @@ class EncoderOptions:
 
 
 class EncoderEngine(WorkerFace):
-    """One loaded encoder. Made by `load_encoder`. It has the attributes of an `Engine` that describe it."""
+    """A loaded encoder, made by `load_encoder`. It has the attributes of an `Engine` that describe it."""
 
     kv_bytes = 0
     runner = "onnxruntime"
@@ -138,7 +138,7 @@ class EncoderEngine(WorkerFace):
             fail(self._waiting.pop(number), error)
 
     def _bury(self) -> None:
-        """Tell everyone who waits that the worker is gone."""
+        """Fail the load and every request that is waited for: the worker is gone."""
         if not self._loaded.done():
             self._loaded.set_exception(LoadFailed(f"the worker ended while loading: {self._worker.cause()}"))
         if self._waiting and not self._worker.is_closing:

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 class Engine(WorkerFace):
-    """One loaded model. Made by `load_engine`."""
+    """A loaded model in a worker process, made by `load_engine`."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
@@ -75,7 +75,7 @@ class Engine(WorkerFace):
 
     @property
     def open_requests(self) -> int:
-        """Requests and questions that have not ended."""
+        """Requests and queries that have not ended."""
         return len(self._generations) + self._questions.open
 
     @property
@@ -199,7 +199,7 @@ class Engine(WorkerFace):
         return self._generations.pop(number, None)
 
     def _bury(self) -> None:
-        """Tell everyone who waits that the worker is gone."""
+        """Fail the load, and every request and query that is waited for: the worker is gone."""
         death = self._worker.death()
         if not self._loaded.done():
             self._loaded.set_exception(LoadFailed(f"the worker ended while loading: {self._worker.cause()}"))

@@ -1,4 +1,4 @@
-"""Answering those who wait, who may have left meanwhile."""
+"""Futures that are set or failed only while somebody still waits for them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ T = TypeVar("T")
 
 
 def settle(future: asyncio.Future[T], value: T) -> None:
-    """Give the result to whoever still waits for it."""
+    """Set the result of a future, if it is not done yet."""
     if not future.done():
         future.set_result(value)
 
 
 def fail(future: asyncio.Future[Any], error: Exception) -> None:
-    """Raise the error where somebody still waits."""
+    """Set the exception of a future, if it is not done yet."""
     if not future.done():
         future.set_exception(error)

@@ -1,4 +1,4 @@
-"""One admitted request as the daemon sees it: its deltas as they come."""
+"""A generation: one admitted request as the daemon sees it, its deltas as they come."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from foundry_lite.generation import Delta
 
 
 class Generation:
-    """One admitted request: an asynchronous iterator of deltas, the last of each choice with a ``finish``.
+    """Deltas of one admitted request: an asynchronous iterator, the last delta of each choice with a ``finish``.
 
     It must be closed; closing it before its end cancels the request. Iterating raises `EngineDied` when the worker
     ends first.
@@ -52,7 +52,7 @@ class Generation:
             self._cancel()
 
     def admit(self, reply: Admitted) -> None:
-        """Note what the worker says of the prompt."""
+        """Record the length of the prompt, and the times that its preparation took."""
         self.prompt_tokens = reply.prompt_tokens
         self.preparation |= {"template": reply.template, "tokenize": reply.tokenize, "grammar": reply.grammar}
 
@@ -65,5 +65,5 @@ class Generation:
         return delta
 
     def put(self, delta: Delta | FoundryError) -> None:
-        """Take what the worker has made, or why it makes no more."""
+        """Queue a delta of the worker's, or the error that ends the generation."""
         self._deltas.put_nowait(delta)

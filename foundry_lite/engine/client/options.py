@@ -1,4 +1,4 @@
-"""How a model is run: what the daemon asks of a worker."""
+"""Engine options: how the daemon has a worker run a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from foundry_lite.engine.ipc.messages import Load
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How a worker runs its model. ``threads=0`` means as many as this process may use cores.
+    """Options of a model's worker. ``threads=0`` means as many as this process may use cores.
 
     ``kv_bytes`` is the most that keys and values may take; 0 is a quarter of this machine's memory. ``speculation`` is
     how many tokens are guessed at once by prompt look-up; 0 guesses none. ``falls_back`` says whether the CPU computes

@@ -1,4 +1,4 @@
-"""Questions to a worker that it answers at once: what it is doing, and what is text in tokens."""
+"""Queries that a worker answers at once: its state, the tokens of a prompt, the text of tokens."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EncodedPrompt:
 
 
 class PendingQueries:
-    """Those that wait for an answer. ``send`` sends a command to the worker; numbers are the engine's."""
+    """Queries sent to the worker and not answered yet. ``send`` sends it a command; `Engine` assigns the numbers."""
 
     def __init__(self, send: Callable[[Command], None]) -> None:
         self._send = send
@@ -32,7 +32,7 @@ class PendingQueries:
 
     @property
     def open(self) -> int:
-        """How many questions of text wait."""
+        """Number of tokenizer queries that wait for an answer."""
         return len(self._texts)
 
     async def inspect(self) -> Inspected:
@@ -53,19 +53,19 @@ class PendingQueries:
         return reply.text
 
     def hear(self, reply: Inspected | Encoded | Decoded) -> None:
-        """Take an answer; whoever asked may have left."""
+        """Settle the query that a reply answers; whoever asked may have left."""
         if isinstance(reply, Inspected):
             settle(self._inspections.popleft(), reply)
         elif reply.turn in self._texts:
             settle(self._texts[reply.turn], reply)
 
     def refuse(self, number: int, error: FoundryError) -> None:
-        """Take a refusal, if it is that of a question."""
+        """Fail the query of that number, if there is one."""
         if number in self._texts:
             fail(self._texts[number], error)
 
     def fail(self, error: FoundryError) -> None:
-        """Tell all that there will be no answer."""
+        """Fail all queries: there will be no answer."""
         for one in (*self._inspections, *self._texts.values()):
             fail(one, error)
         self._inspections.clear()

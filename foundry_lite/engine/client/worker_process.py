@@ -22,7 +22,7 @@ _LAST_WORDS = 4000  # characters of a worker's stderr that are kept to explain i
 
 
 class WorkerProcess:
-    """One process. ``hear`` is given the body of each frame; ``bury`` is called once, when the process is gone."""
+    """A worker's process. ``hear`` is given the body of each frame; ``bury`` is called once, when it is gone."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, hear: Callable[[bytes], None], bury: Callable[[], None]
@@ -62,7 +62,7 @@ class WorkerProcess:
             self._process.stdin.close()
 
     def death(self) -> EngineDied:
-        """Return the error of those who lost their requests."""
+        """Return the error for requests that were lost with the process."""
         if self.is_closing:
             return EngineDied("the model was unloaded while it held this request", hint="Send the request again.")
         return EngineDied(
@@ -71,7 +71,7 @@ class WorkerProcess:
         )
 
     def cause(self) -> str:
-        """Say how the process ended, and what it said last."""
+        """Return how the process ended, and the last line of its stderr."""
         code = self._process.returncode
         how = "still running" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
         words = self._last_words.strip().rpartition("\n")[2]
@@ -108,7 +108,7 @@ class WorkerProcess:
 
 
 class WorkerFace:
-    """What the asynchronous faces of all workers have in common; whoever starts one sets ``_worker``."""
+    """Base class of the engines: process id, end and closing of the worker. Whoever starts one sets ``_worker``."""
 
     _worker: WorkerProcess
 
@@ -122,7 +122,7 @@ class WorkerFace:
 
     @property
     def is_ending(self) -> bool:
-        """Whether it takes no more requests: it is being closed, or its worker is gone."""
+        """Return whether the engine takes no more requests: it is being closed, or its worker is gone."""
         return self._worker.is_closing or self._worker.died.is_set()
 
     async def close(self) -> None:

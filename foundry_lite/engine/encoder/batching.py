@@ -1,6 +1,6 @@
-"""Which texts are encoded together: texts of about one length, from whatever requests wait.
+"""Batches of texts that are encoded together: texts of about one length, from whatever requests wait.
 
-Whose turn it is, fair queueing says: every text is given the virtual time at which it would begin if all waiting
+Whose turn it is, fair queueing decides: every text is given the virtual time at which it would begin if all waiting
 requests were served at once, each at its share. So a short request that finds a huge one at work has its turn at once,
 and many short ones do not keep the huge one from its share. The text whose turn it is leads a batch, and those whose
 lengths are next to its own fill it up.
@@ -28,7 +28,7 @@ _MOST_PADDING = 1 / 8  # of a batch
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One tokenised text: the one at ``place`` of a request. ``kinds`` tells the halves of a pair apart."""
+    """A tokenised text: the one at index ``place`` of a request. ``kinds`` are token types: which half of a pair."""
 
     request: int
     place: int
@@ -60,7 +60,7 @@ class Waiting:
         return len(self._by_length)
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Let texts wait."""
+        """Queue texts."""
         for row in rows:
             row.serial = next(self._serials)
             row.turn = max(self._now, self._ends.get(row.request, 0.0))

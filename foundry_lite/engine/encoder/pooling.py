@@ -1,4 +1,4 @@
-"""What becomes of an encoder's output: one vector of the vectors of a text's tokens, a score of a logit."""
+"""Pooling of an encoder's output: one vector of the vectors of a text's tokens, a score of a logit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One encoder's graph: batches of token ids in, vectors or scores out. Conversion checks variants with it."""
+"""Encoder session: batches of token ids in, vectors or scores out. Conversion checks variants with it."""
 
 from __future__ import annotations
 

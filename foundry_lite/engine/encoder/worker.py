@@ -46,7 +46,7 @@ from foundry_lite.machine import find_kernels
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One request: how far it is. Times are in seconds of the monotonic clock."""
+    """A request and how far it is. Times are in seconds of the monotonic clock."""
 
     number: int
     request: EncodeRequest
@@ -129,7 +129,7 @@ class Worker:
                 self._fail(work.number, InternalFault(f"{type(error).__name__}: {error}"), is_job=is_job)
 
     def _reply(self, question: Tokenize | Detokenize) -> Tokenized | Detokenized:
-        """Answer what is text in tokens, which needs no run of the model."""
+        """Answer with the tokens of a text, or the text of tokens, which needs no run of the model."""
         if isinstance(question, Detokenize):
             return Detokenized(question.number, self._text.decode(question.tokens))
         tokens = self._text.encode(question.text, as_input=question.as_input)

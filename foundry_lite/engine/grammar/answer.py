@@ -1,7 +1,7 @@
-"""All that an answer must look like, as one grammar: thoughts first, then calls, a demanded form, or free text.
+"""Grammar of a whole answer: thoughts first, then tool calls, a required format, or free text.
 
-- A forced call, or a demanded form, begins behind the thoughts of a model that thinks.
-- Where tools may be called and a form is demanded, the answer is calls, or has the form.
+- A forced call, or a required format, begins behind the thoughts of a model that thinks.
+- Where tools may be called and a format is required, the answer is calls, or has the format.
 - Where a ``strict`` tool may be called, text is free up to a call, which fits the tool's schema.
 """
 
@@ -27,7 +27,7 @@ _SPACE = r"/[ \n]{0,2}/"  # before a forced call: some templates begin a turn wi
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """How the model speaks, where its answer begins, and the ``options`` of every schema."""
+    """Context of an answer's grammar: the model format, the reasoning state at its start, ``options`` of schemas."""
 
     voice: ModelFormat
     stage: ReasoningState | None
@@ -35,7 +35,7 @@ class Frame:
 
     @property
     def marks(self) -> Marks:
-        """The family's marks that are tokens; a tokenizer may have thousands of others."""
+        """The family's delimiters that are tokens; a tokenizer may have thousands of others."""
         tokens = self.voice.tokens
         return Marks({mark: tokens[mark] for mark in self.voice.spellings if mark in tokens})
 
@@ -52,7 +52,7 @@ class Frame:
 def write_answer(request: GenerationRequest, form: dict[str, Any] | None, frame: Frame) -> list[dict[str, Any]]:
     """Return grammars, of which the first is that of the answer; none where ``form``, if any, is all of it.
 
-    ``form`` is the demanded one, in llguidance's own notation. Raises `InvalidRequest` for what cannot be enforced.
+    ``form`` is the required format, as llguidance's own grammar. Raises `InvalidRequest` for what cannot be enforced.
     """
     tools = _tools(request)
     rules = _write_body(tools, request, form, frame)
@@ -64,7 +64,7 @@ def write_answer(request: GenerationRequest, form: dict[str, Any] | None, frame:
 
 
 def is_free(request: GenerationRequest) -> bool:
-    """Say whether no form of the answer is demanded, so that `write_answer` would write nothing."""
+    """Return whether no format of the answer is required, so that `write_answer` would write nothing."""
     if request.grammar is not None or request.tool_choice.mode is ToolMode.REQUIRED:
         return False
     return not held_tools(request)
@@ -121,7 +121,7 @@ def _loosened(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
 
 
 def _told_apart(dialect: ToolFormat, marks: Marks, param: str) -> CallSyntax:
-    """Return a way to write calls that no other form can be taken for."""
+    """Return a call syntax that an answer in another format cannot be mistaken for."""
     if dialect.writing.before or dialect.writing.head:
         return dialect.writing
     mark = next((mark for mark in dialect.marks if mark.opening in marks), None)
@@ -134,7 +134,7 @@ def _told_apart(dialect: ToolFormat, marks: Marks, param: str) -> CallSyntax:
 def _write_free(dialect: ToolFormat, marks: Marks) -> tuple[list[str], str | None]:
     """Return rules for free text with calls in it, or for calls that stand alone, and what opens a call.
 
-    A mark that is no token is found by a lexeme that ends with it: up to there, all is text.
+    A delimiter that is no token is found by a lexeme that ends with it: up to there, all is text.
     """
     openings = [mark.opening for mark in dialect.marks]
     before = dialect.writing.before
@@ -181,5 +181,5 @@ def _write_end(tags: Tags, marks: Marks) -> list[str]:
 
 
 def as_source(grammars: list[dict[str, Any]]) -> str:
-    """Return grammars in the library's own notation."""
+    """Return grammars in the library's own format."""
     return json.dumps({"grammars": grammars})

@@ -1,4 +1,4 @@
-"""The notations other than JSON in which families of models write the arguments of calls.
+"""Argument syntaxes other than JSON, in which families of models write the arguments of calls.
 
 `Python` leaves to JSON what it cannot translate, since those who read it take both. `Gemma` has no such way out.
 """
@@ -17,7 +17,7 @@ from foundry_lite.engine.grammar.schema_algebra import kinds_of as kinds_of_valu
 from foundry_lite.engine.grammar.string_terminals import write_string
 from foundry_lite.engine.tool_calls.declared_types import TEXT, kinds_of
 
-# How values begin, or are written, that are read as such and not as text.
+# How values begin, or are written, that are read as such and not as strings.
 _FORMS = {
     "null": (r"(null|None)\s*",),
     "boolean": (r"(true|false|True|False)\s*",),
@@ -79,7 +79,7 @@ class Python(ArgumentSyntax):
 
 
 class Gemma(ArgumentSyntax):
-    """``name:value,…`` in the order of the alphabet, strings between marks that may be tokens."""
+    """``name:value,…`` in the order of the alphabet, strings between delimiters that may be tokens."""
 
     is_sorted = True
 
@@ -106,7 +106,7 @@ class Gemma(ArgumentSyntax):
         return self._quoted(" | ".join(map(literal, texts)))
 
     def _quoted(self, terminal: str) -> str:
-        """Return symbols for what a terminal matches, between the marks: a lexeme of its own, or part of one."""
+        """Return symbols for what a terminal matches, between the delimiters: a lexeme of its own, or part of one."""
         if self._mark:
             return f"{self._mark} {self._rules.add_terminal(terminal)} {self._mark}"
         mark = literal(self._quote)
@@ -193,7 +193,7 @@ class Tagged(ArgumentSyntax):
         return [f"~/\\s*({'|'.join(sorted(forms))})/"] if forms else []
 
     def _closed(self, terminal: str) -> str:
-        """Return symbols for a text, or for another word, and what closes it, in one lexeme up to a token."""
+        """Return symbols for a string, or for another word, and what closes it, in one lexeme up to a token."""
         words = "".join(f" | {literal(word)} | {literal(_PYTHON[word])}" for word in sorted(self._words))
         lead, rest = self._split
         return f"{self._rules.add_terminal(f'(({terminal}){words}) {literal(lead)}')} {rest}"
@@ -227,7 +227,7 @@ def _needs_no_escape(text: str) -> bool:
 
 
 def _other(names: Iterable[str], form: str, before: str, after: str) -> str:
-    """Return a terminal for a name of a form that is none of these."""
+    """Return a terminal for a name that matches ``form`` and is none of these."""
     taken = "|".join(pattern(name) for name in names if re.fullmatch(form, name))
     every = f"/{before}{form}{after}/"
     return f"{every} & ~/{before}({taken}){after}/" if taken else every

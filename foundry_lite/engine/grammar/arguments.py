@@ -1,7 +1,7 @@
-"""Arguments of calls in a notation that is not JSON, as rules of a grammar that holds them to a tool's schema.
+"""Arguments of calls in a syntax that is not JSON, as rules of a grammar that holds them to a tool's schema.
 
-A notation has its own brackets, keys, words and strings; numbers are JSON's in all of them. What stands between the
-parts is fixed to the letter, as templates write it.
+An argument syntax has its own brackets, keys, words and strings; numbers are JSON's in all of them. What stands between
+the parts is fixed to the character, as templates write it.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class ArgumentSyntax(ABC):
         """Return the name of the rule for any value at all, which all tools share."""
         name = "any"
         if name not in self._rules:
-            self._rules.give(name, "")  # it speaks of itself
+            self._rules.give(name, "")  # reserve the name before the body: the rule is recursive
             self._rules.give(name, self._kinds({}, ""))
         return name
 

@@ -1,4 +1,4 @@
-"""The part of a schema that the grammar library refuses: its message names neither a keyword nor a place.
+"""The part of a schema that the grammar library refuses: its message names neither a keyword nor a path.
 
 Found by trial: of what cannot be compiled the parts are tried one by one, then the keywords are left out one by one.
 """
@@ -23,7 +23,7 @@ _QUIET = frozenset({"title", "description", "default", "examples", *_SHARED})  #
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """One part of a schema. ``keyword`` is empty where it is not one alone; ``place`` where the part is all of it."""
+    """A refused part of a schema. ``keyword`` is empty if not one alone is; ``place`` if the part is all of it."""
 
     place: str
     keyword: str
@@ -44,7 +44,7 @@ class Part:
 
 
 def held_schemas(request: GenerationRequest) -> Iterator[Part]:
-    """Yield the schemas that an answer is held to: of tools, and of a demanded form."""
+    """Yield the schemas that an answer is held to: of tools, and of a required format."""
     for tool in held_tools(request):
         yield Part(f"the parameters of {tool.name!r}: ", "tools", arguments_of(tool))
     if request.grammar is not None:

@@ -1,4 +1,4 @@
-"""Answers of a demanded form: which tokens may come next, by llguidance.
+"""Grammar compiler for answers of a required format: which tokens may come next, by llguidance.
 
 A grammar is compiled once, beside the intake thread (`compile_queue`), and kept for the next requests; each answer
 has a `Constraint` of its own. Whoever may send requests may send a hostile grammar, so texts, parsers, time and what is
@@ -53,7 +53,7 @@ _LIMITS: dict[str, Any] = {
 
 
 class Constraint:
-    """What the rest of one answer must look like. ``param`` is the request field that errors name."""
+    """Constraint on one answer: the tokens that may come next. ``param`` is the request field that errors name."""
 
     def __init__(self, compiled: Compiled, vocabulary: int, width: int, param: str) -> None:
         self.param = param
@@ -85,12 +85,12 @@ class Constraint:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing may follow but the end."""
+        """Return whether the grammar allows nothing more but the end."""
         return self._matcher.is_stopped() and not self._matcher.is_error()
 
     @property
     def error(self) -> str | None:
-        """Why this answer cannot go on, or ``None``."""
+        """Return why this answer cannot go on, or ``None``."""
         return reason_of(self._matcher.get_error()) if self._matcher.is_error() else None
 
 
@@ -132,7 +132,7 @@ class GrammarCompiler:
     ) -> Constraint | None:
         """Return what holds the answer of a model to what a request demands of it, or ``None``. Raises as `compile`.
 
-        ``stage`` is where the answer begins; ``None`` where no model is spoken to.
+        ``stage`` is where the answer begins; ``None`` outside a conversation.
         """
         try:
             source = self._write(request, voice, stage)
@@ -145,7 +145,7 @@ class GrammarCompiler:
         return constraint
 
     def _write(self, request: GenerationRequest, voice: ModelFormat, stage: ReasoningState | None) -> str | None:
-        """Return the grammar of all that a request demands, in the library's own form."""
+        """Return the grammar of all that a request demands, in the library's own format."""
         whole = None if request.grammar is None else _source(request.grammar)
         form = None if whole is None else json.loads(whole)["grammars"][0]
         grammars = write_answer(request, form, Frame(voice, stage, _JSON_OPTIONS))
@@ -155,7 +155,7 @@ class GrammarCompiler:
         return as_source(grammars)
 
     def _named(self, error: InvalidRequest, parts: Iterator[Part]) -> InvalidRequest:
-        """Return the error with the tool, keyword and place that it is about, where they are found in time."""
+        """Return the error with the tool, keyword and path that it is about, where they are found in time."""
         tokenizer, found = self._tokenizer, list[InvalidRequest]()
         until = time.monotonic() + self._deadline
 
@@ -202,7 +202,7 @@ class GrammarCompiler:
         return Compiled(matcher, time.monotonic() - began)
 
     def _finishes(self, work: Callable[[], None]) -> bool:
-        """Run what may take long; say whether it ended in time. If not, it is given up, and still runs for a while."""
+        """Run what may take long; return whether it ended in time. If not, it is given up and still runs a while."""
         unfinished = _run(work, self._deadline)
         if unfinished is not None:
             self._given_up.append(unfinished)
@@ -230,7 +230,7 @@ def _param(request: GenerationRequest) -> str:
 
 
 def _key(request: GenerationRequest, stage: ReasoningState | None) -> bytes:
-    """Return what tells the grammars of one model apart: all of a request that one is written from."""
+    """Return a key that distinguishes the grammars of one model: all of a request that one is written from."""
     prompt = request.prompt
     tools = prompt.tools if isinstance(prompt, Chat) else None
     parts = (request.grammar, tools, request.tool_choice, None if stage is None else stage.name)
@@ -270,7 +270,7 @@ def _probe(matcher: LLMatcher) -> LLMatcher:
 
 
 def _source(grammar: Grammar) -> str:
-    """Return a grammar in the library's own form. Raises `InvalidRequest`."""
+    """Return a grammar in the library's own format. Raises `InvalidRequest`."""
     text, param = grammar.text, grammar.param
     match grammar.kind:
         case GrammarKind.JSON_OBJECT:
@@ -295,7 +295,7 @@ def _schema_source(text: str, param: str) -> str:
 
 
 def _lark_source(text: str) -> str:
-    """Wrap a Lark grammar: bare, the library would take one that is JSON for its own form, with schemas unchecked."""
+    """Wrap a Lark grammar: bare, the library would take one that is JSON for its own format, with schemas unchecked."""
     return json.dumps({"grammars": [{"lark_grammar": text}]})
 
 

@@ -1,4 +1,4 @@
-"""What of a JSON Schema can be enforced token by token; the rest is refused by name and place, never ignored.
+"""JSON Schema checks: what cannot be enforced token by token is refused by name and path, never ignored.
 
 The compiler itself refuses most of it. But it passes over keywords that only other drafts know, cannot count names
 that may repeat, and where an automaton grows with a divisor, or doubles with each pattern that a string must match as
@@ -54,7 +54,7 @@ def read_schema(text: str, param: str) -> str:
 
 
 def check_schema(schema: Any, param: str) -> None:
-    """Raise `InvalidRequest` for what cannot be enforced, naming the keyword and its place."""
+    """Raise `InvalidRequest` for what cannot be enforced, naming the keyword and its path."""
     divisor, patterns = 1, 0
     walked = list(walk(schema, param))
     for place, node in walked:
@@ -115,7 +115,7 @@ def _with_names(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_listed(keyword: str, node: dict[str, Any]) -> bool:
-    """Tell whether it lists the names that an object may have, so that they can be written as ``properties``."""
+    """Return whether a ``propertyNames`` lists the names that an object may have, to write as ``properties``."""
     names = node[keyword].get("enum") if keyword == "propertyNames" and isinstance(node[keyword], dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return False
@@ -125,7 +125,7 @@ def _is_listed(keyword: str, node: dict[str, Any]) -> bool:
 
 
 def _says_nothing(keyword: str, value: Any) -> bool:
-    """Tell whether it demands nothing: zod 4 writes for every ``z.record`` that its names are strings."""
+    """Return whether a keyword demands nothing: zod 4 writes for every ``z.record`` that its names are strings."""
     if keyword == "uniqueItems":
         return value is False
     return keyword == "propertyNames" and (value is True or value in ({}, {"type": "string"}))
@@ -149,7 +149,7 @@ def _changed(keyword: str, value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def walk(schema: Any, param: str, place: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield a schema and all within it, each with its place. Raises `InvalidRequest`, where it is none or too deep."""
+    """Yield a schema and all within it, each with its path. Raises `InvalidRequest`, where it is none or too deep."""
     if isinstance(schema, bool):
         return
     if not isinstance(schema, dict):
@@ -183,7 +183,7 @@ def _named(schema: dict[str, Any], keyword: str) -> dict[str, Any]:
 
 
 def _check_references(schema: Any, walked: list[tuple[str, dict[str, Any]]], param: str) -> None:
-    """What is only referred to must have been looked at too: a part that no keyword holds never was."""
+    """Refuse a ``$ref`` into a part that `walk` does not visit: its keywords were never checked."""
     looked_at = {id(node) for _, node in walked}
     for place, node in walked:
         target = resolve(schema, node["$ref"]) if isinstance(node.get("$ref"), str) else None
@@ -192,7 +192,7 @@ def _check_references(schema: Any, walked: list[tuple[str, dict[str, Any]]], par
 
 
 def _check_names(place: str, node: dict[str, Any], param: str) -> None:
-    """An answer may say a name twice that is not among ``properties``, and readers count it once."""
+    """Refuse a ``minProperties`` that an undeclared name said twice could meet: readers count it once."""
     least, required = node.get("minProperties"), node.get("required")
     named = len(required) if isinstance(required, list) else 0
     if isinstance(least, int | float) and least > max(1, named):
@@ -236,7 +236,7 @@ class _Patterns:
         if not isinstance(reference, str):
             return 0
         if reference not in self._known:
-            self._known[reference] = 0  # a circle joins nothing
+            self._known[reference] = 0  # a circular reference joins nothing
             self._known[reference] = self.of(resolve(self._root, reference))
         return self._known[reference]
 

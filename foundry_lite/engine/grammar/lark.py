@@ -1,4 +1,4 @@
-"""The symbols of a grammar in llguidance's dialect of Lark: texts, marks that may be tokens, terminals, rules."""
+"""Lark symbols in llguidance's dialect: strings, delimiters that may be tokens, terminals, rules."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from foundry_lite.errors import InvalidRequest
 LINE = r"/\n?/"  # a line end that may be left out
 _LINES = r"/\n{0,2}/"
 MOST_BYTES = 64 << 10  # of a schema, and of what is written of one
-_MOST_WRITTEN = 16 * MOST_BYTES  # letters, those of what was known already too: some 0.2 s
+_MOST_WRITTEN = 16 * MOST_BYTES  # characters, those of what was known already too: some 0.2 s
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """How a Lark grammar writes tags for one tokenizer: ``ids`` are those that are tokens.
+    """Delimiters and tags of one tokenizer as Lark symbols: ``ids`` are those that are tokens.
 
     A tag that is a token must be written as one: as text it could not be matched (llguidance 1.9.1). With ``is_loose``,
     line ends may be left out.
@@ -27,7 +27,7 @@ class Marks:
     is_loose: bool = False
 
     def write(self, text: str) -> str:
-        """Return a text as symbols of a rule, tokens in it as such."""
+        """Return a string as symbols of a rule, tokens in it as such."""
         symbols = []
         while text:
             at, mark = self._next(text)
@@ -36,12 +36,12 @@ class Marks:
         return " ".join(symbols)
 
     def split(self, text: str) -> tuple[str, str]:
-        """Return a text up to its first token, or to what may be left out, and symbols for the rest."""
+        """Return a string up to its first token, or to what may be left out, and symbols for the rest."""
         at, _ = self._next(text)
         return text[:at], self.write(text[at:])
 
     def begins(self, text: str) -> bool:
-        """Tell whether a text begins with a token."""
+        """Return whether a string begins with a token."""
         at, mark = self._next(text)
         return not at and bool(mark)
 
@@ -52,7 +52,7 @@ class Marks:
         return f"<[{self.ids[mark]}]>" if mark in self.ids else _LINES
 
     def _next(self, text: str) -> tuple[int, str]:
-        """Return where the first token of a text stands, the longest one there, and what it is; else the end."""
+        """Return where the first token of a string stands, the longest one there, and what it is; else the end."""
         marks = [*self.ids, *("\n" if self.is_loose else "")]
         found = [(text.find(mark), -len(mark), mark) for mark in marks if mark in text]
         at, _, mark = min(found, default=(len(text), 0, ""))
@@ -69,7 +69,7 @@ class Rules:
     def __init__(self) -> None:
         self._bodies: dict[str, str] = {}
         self._names: dict[str, str] = {}
-        self._size = self._written = 0  # bytes of all rules, and letters that were written for them
+        self._size = self._written = 0  # bytes of all rules, and characters that were written for them
 
     @property
     def lines(self) -> list[str]:
@@ -84,7 +84,7 @@ class Rules:
         return self._add(body, f"TEXT_{len(self._bodies)}")
 
     def reserve(self) -> str:
-        """Return a name whose body is given later, since it may speak of itself."""
+        """Return a name whose body is given later, since it may be recursive."""
         name = f"part_{len(self._bodies)}"
         self._bodies[name] = ""
         return name
@@ -114,16 +114,16 @@ class Rules:
 
 
 def literal(text: str) -> str:
-    """Return a text as a symbol of a rule."""
+    """Return a string as a symbol of a rule."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # which llguidance's Lark does not read
 
 
 def pattern(text: str) -> str:
-    """Return a text as a part of a regular expression between slashes."""
+    """Return a string as a part of a regular expression between slashes."""
     return re.sub(r"([\\.+*?()|\[\]{}^$/])", r"\\\1", text)
 
 
 def without(texts: Iterable[str], most: str = "(?s:.*)") -> str:
-    """Return a terminal: what ``most`` matches and has none of the texts in it."""
+    """Return a terminal: what ``most`` matches and has none of the strings in it."""
     found = "|".join(pattern(text) + (r"\s*\[" if text.isalpha() else "") for text in texts)
     return f"/{most}/ & ~/(?s:.*)({found})(?s:.*)/" if found else f"/{most}/"

@@ -1,4 +1,4 @@
-"""Members and items with commas between them, as rules of a grammar: some must stand there, others may."""
+"""Lark rules for comma-separated object members and array items, required or optional."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from foundry_lite.engine.grammar.lark import Rules, literal
 
 
 def write_row(rules: Rules, comma: str, members: list[tuple[str, bool]], more: str | None, *, is_filled: bool) -> str:
-    """Return what members, of which some must stand there, are written as: in order, commas between them."""
+    """Return symbols for members, required or optional: in order, commas between them."""
     comma = literal(comma)
     rest = f"({comma} {more})*" if more else ""  # behind a member
     row = f"({more} {rest}){'' if is_filled else '?'}" if more else ""  # at the beginning
@@ -23,7 +23,7 @@ def write_row(rules: Rules, comma: str, members: list[tuple[str, bool]], more: s
 
 
 def write_sequence(rules: Rules, comma: str, firsts: list[str], item: str | None, low: int, high: int | None) -> str:
-    """Return from ``low`` to ``high`` items, of which the first have forms of their own."""
+    """Return from ``low`` to ``high`` items, of which the first have symbols of their own."""
     comma, count = literal(comma), len(firsts)
     row = ""
     if item is not None:

@@ -1,4 +1,4 @@
-"""The keywords of a schema: which of them demand something, and whether they can."""
+"""JSON Schema algebra: the keywords that demand something, their values, and schemas joined or compared."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = ("null", "boolean", "number", "string", "array", "object")
 
 
 class Unwritable(Exception):
-    """What the calls of a notation cannot be held to; the message names the keyword and its place."""
+    """A schema keyword that an argument syntax cannot enforce; the message names the keyword and its path."""
 
 
 class NothingFits(Unwritable):
@@ -47,7 +47,8 @@ def said(schema: dict[str, Any]) -> frozenset[str]:
 def join(parts: list[Any], place: str) -> dict[str, Any]:
     """Return one schema that demands what all of them do. Raises `Unwritable` where that cannot be said at once.
 
-    Only the first may have alternatives: so it ends, whatever they refer to.
+    Only ``parts[0]`` may contain ``anyOf``, ``oneOf``, ``allOf`` or ``$ref``. This bounds the recursion even for
+    circular references.
     """
     joined: dict[str, Any] = {}
     parts = [{} if part is True else part for part in parts]
@@ -83,7 +84,7 @@ def _both(keyword: str, one: Any, other: Any, place: str) -> Any:
 
 
 def are_apart(branches: list[Any]) -> bool:
-    """Tell whether no value fits two of them.
+    """Return whether no value fits two of the branches.
 
     They list their values, or differ in type, or are objects that differ in a constant that all of them must have. Not
     compared in pairs, which would take many seconds for some thousand branches.
@@ -108,7 +109,7 @@ def _are_told_apart(objects: list[dict[str, Any]]) -> bool:
 
 
 def _tells_apart(name: str, objects: list[dict[str, Any]]) -> bool:
-    """Tell whether all list the values of a property, and none is listed twice."""
+    """Return whether all list the values of a property, and none is listed twice."""
     properties = [one.get("properties", {}).get(name) for one in objects]
     values = [values_of(one) if isinstance(one, dict) else None for one in properties]
     constants = [set(map(exact, one)) for one in values if one is not None]
@@ -130,7 +131,7 @@ def values_of(schema: dict[str, Any]) -> list[Any] | None:
 
 
 def exact(value: Any) -> str:
-    """Return a value as text that no other value has: 1 and 1.0 are one number, and members have no order."""
+    """Return a value as a string that no other value has: 1 and 1.0 are one number, and members have no order."""
     return json.dumps(_whole(value), sort_keys=True)
 
 
@@ -221,10 +222,10 @@ _FORMS: tuple[tuple[Callable[[Any], bool], frozenset[str]], ...] = (
 
 
 def within(place: str, step: str) -> str:
-    """Return the place of what a schema holds."""
+    """Return the path of what a schema holds."""
     return f"{place}.{step}" if place else step
 
 
 def at(place: str) -> str:
-    """Return where in a schema it is, as messages end."""
+    """Return the path in a schema, as messages end."""
     return f" (at {place[:100]})" if place else ""

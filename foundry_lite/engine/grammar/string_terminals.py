@@ -43,7 +43,7 @@ _FORMATS = {
 
 
 def write_string(schema: dict[str, Any], forbidden: str, place: str) -> str:
-    """Return the body of a terminal: strings that fit, in which a text does not occur. Raises `Unwritable`."""
+    """Return the body of a terminal: strings that fit, in which ``forbidden`` does not occur. Raises `Unwritable`."""
     low, high = count(schema, "minLength", place) or 0, count(schema, "maxLength", place)
     if high is not None and low > high:
         raise NothingFits(place)

@@ -1,7 +1,7 @@
-"""Tool calls as a grammar: in the form of a model's family, with arguments that fit the tools.
+"""Tool calls as a grammar: in the format of a model's family, with arguments that fit the tools.
 
-What stands around the arguments is fixed to the letter, as templates write it, so that the model spends its freedom on
-the choice of the tool and on the arguments. Free are line ends and blanks where templates of one family differ, and
+What stands around the arguments is fixed to the character, as templates write it, so that the model spends its freedom
+on the choice of the tool and on the arguments. Free are line ends and blanks where templates of one family differ, and
 Mistral's ids.
 """
 
@@ -38,8 +38,8 @@ def write_calls(
 ) -> list[str]:
     """Return rules of a Lark grammar, of which ``calls`` is one call of a tool, or several.
 
-    ``options`` go with each schema; ``opening`` is a symbol in place of the opening mark. Raises `InvalidRequest` for
-    parameters that cannot be enforced.
+    ``options`` go with each schema; ``opening`` is a symbol in place of the opening delimiter. Raises `InvalidRequest`
+    for parameters that cannot be enforced.
     """
     _check_size(tools)
     marks = replace(marks, is_loose=writing.is_loose)
@@ -112,7 +112,7 @@ def _write_id(writing: CallSyntax, marks: Marks) -> str:
 
 
 def _write_out(tool: Tool, writing: CallSyntax, marks: Marks, parts: Rules) -> str:
-    """Write a call in a notation of its own."""
+    """Return symbols for a call whose arguments have a syntax of their own."""
     schema = arguments_of(tool)
     try:
         match writing.shape:

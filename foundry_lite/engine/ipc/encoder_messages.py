@@ -1,4 +1,4 @@
-"""What crosses the pipe between the daemon and an encoder's worker; frames as in `engine.ipc.messages`."""
+"""Messages between the daemon and an encoder's worker; frames as in `engine.ipc.messages`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What crosses the pipe between the daemon and a worker: frames of msgpack, four bytes of length before each."""
+"""Messages between the daemon and a worker: frames of msgpack, four bytes of length before each."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Begin(Struct, frozen=True, tag=True):
 
 
 class Cancel(Struct, frozen=True, tag=True):
-    """Forget a turn. A turn that has ended already is no error."""
+    """Cancel a request. One that has ended already is no error."""
 
     turn: int
 
@@ -67,13 +67,13 @@ class LoadAdapter(Struct, frozen=True, tag=True):
 
 
 class UnloadAdapter(Struct, frozen=True, tag=True):
-    """Forget an adapter once no turn uses it."""
+    """Forget an adapter once no sequence uses it."""
 
     name: str
 
 
 class Inspect(Struct, frozen=True, tag=True):
-    """Ask what is going on; answered by `Inspected`."""
+    """Ask for the worker's state; answered by `Inspected`."""
 
 
 Command = Load | Begin | Cancel | Encode | Decode | LoadAdapter | UnloadAdapter | Inspect
@@ -136,7 +136,7 @@ class Admitted(Struct, frozen=True, tag=True):
 
 
 class Encoded(Struct, frozen=True, tag=True):
-    """The tokens of a prompt and, where asked for, what each of them stands for."""
+    """The tokens of a prompt and, where asked for, the bytes that each of them stands for."""
 
     turn: int
     tokens: tuple[int, ...]
@@ -151,15 +151,15 @@ class Decoded(Struct, frozen=True, tag=True):
 
 
 class Produced(Struct, frozen=True, tag=True):
-    """What one step, or a few quick ones, added, by turn."""
+    """Deltas that one step, or a few quick ones, added, by the number of the request."""
 
     deltas: list[tuple[int, Delta]]
 
 
 class Inspected(Struct, frozen=True, tag=True):
-    """What is going on: answers being made, answers waiting for a slot, and the bytes of keys and values.
+    """State of a worker: sequences that run, sequences waiting for a slot, and the bytes of keys and values.
 
-    ``promised_bytes`` is what running answers may need at most, ``kept_bytes`` what ended ones left for others.
+    ``promised_bytes`` is what running sequences may need at most, ``kept_bytes`` what ended ones left for others.
     """
 
     running: int

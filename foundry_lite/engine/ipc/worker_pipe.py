@@ -28,14 +28,14 @@ class Outbox:
 
 
 class Work(Protocol):
-    """What a worker does once it has loaded its model."""
+    """A worker that has loaded its model and can serve requests."""
 
     def run(self) -> None:
         """Serve until the process is ended."""
 
 
 def serve_pipe(load: Callable[[bytes, BinaryIO, Outbox], Work], frame: Callable[[Any], bytes]) -> None:
-    """Serve on this process's stdin and stdout: ``load`` is given the first frame, and tells what failed by raising."""
+    """Serve on this process's stdin and stdout: ``load`` is given the first frame, and raises when it fails."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to handle; it closes our stdin
     inbox = os.fdopen(os.dup(0), "rb")
     outbox = Outbox(os.fdopen(os.dup(1), "wb"), frame)

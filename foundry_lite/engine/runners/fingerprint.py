@@ -25,7 +25,7 @@ from foundry_lite.machine import saturates
 
 _TEXTS, _PROMPT, _STEPS = 3, 24, 4  # texts, tokens of each that are a prompt, and that are decoded after it
 _KEPT = 64  # likeliest tokens of a position
-# Two processors may differ by a tenth of the loss that the card tells, and a little more, in nats or of the cosine.
+# Two processors may differ by a tenth of the loss that the card reports, and a little more, in nats or of the cosine.
 # Measured between SSE4.2, AVX2, AVX512 and VNNI: 0.0008 nats in int4, with saturating 8-bit sums 0.008 and more.
 RATIO = 0.1
 _MORE = 0.005
@@ -43,7 +43,7 @@ class Positions(Struct, frozen=True):
 class Fingerprint(Struct, frozen=True, omit_defaults=True):
     """The numbers of a model that generates text.
 
-    ``kernels`` as `devices.find_kernels` has it; ``loss`` is the mean divergence from the source that the card tells,
+    ``kernels`` as `machine.find_kernels` has it; ``loss`` is the mean divergence from the source that the card reports,
     in nats, 0 where it is not known. ``companion`` was computed with the graph for prompts, ``plain`` without it.
     """
 
@@ -113,7 +113,7 @@ def unusable(reason: str) -> LoadFailed:
 
 
 def are_ids(rows: Sequence[Sequence[int]], vocabulary: int) -> bool:
-    """Say whether all numbers are tokens of a vocabulary."""
+    """Return whether all numbers are token ids of a vocabulary."""
     return all(0 <= one < vocabulary for row in rows for one in row)
 
 

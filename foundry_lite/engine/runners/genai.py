@@ -44,7 +44,7 @@ _NO_CHOOSING = {  # the logits are wanted as the graph gives them, of one sequen
 
 @dataclass(slots=True)
 class _Slot:
-    """One sequence. ``generator`` is ``None`` where there is none yet, or where it must be made anew."""
+    """A slot with one sequence. ``generator`` is ``None`` where there is none yet, or where it must be made anew."""
 
     tokens: list[int] = field(default_factory=list)
     generator: Any = None
@@ -52,7 +52,7 @@ class _Slot:
 
 
 class GenaiRunner:
-    """One model folder in onnxruntime-genai, on the CPU or with another execution provider.
+    """Runner of one model folder in onnxruntime-genai, on the CPU or with another execution provider.
 
     Raises `LoadFailed` when it cannot be loaded, does not run, or was not given the provider that is asked for.
 

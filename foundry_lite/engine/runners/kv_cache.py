@@ -1,4 +1,4 @@
-"""Memory for keys and values: one array a layer and kind, whose pages come when they are touched and go when told.
+"""KV cache, memory for keys and values: one array a layer and kind, whose pages come when touched and go in `trim`.
 
 The arrays are as large as all rows at full context, but that is address space only: the kernel gives a page when a
 key is first written to it, so a row takes what its conversation takes, grows without being moved, and `trim` gives
@@ -22,7 +22,7 @@ class KvCache:
     """Keys and values of ``rows`` sequences, and how long each of them is.
 
     ``arrays[i]`` has the shape ``(rows, heads, capacity, head_size)``; ``capacity`` is at least one token more than
-    ``context_length``, so that there is always a place behind a sequence that is nobody's.
+    ``context_length``, so that there is always an unused position behind a sequence.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """One folder. ``shares_buffer`` is what the configuration says of past and present, ``None`` when it is silent.
+    """A model folder. ``shares_buffer`` is what the configuration says of past and present, ``None`` when it is silent.
 
     ``window`` is the most tokens that a layer with a sliding window looks back, 0 where the caches have no window.
     """
@@ -56,10 +56,10 @@ class ModelFolder:
         return sum(self._entry_bytes(name) for name in names)
 
     def why_not_plain(self, context_length: int) -> str:
-        """Say why this is no plain decoder with GroupQueryAttention; an empty text when it is one.
+        """Return why this is no plain decoder with GroupQueryAttention; an empty string when it is one.
 
         Only of such a graph is it known that past and present may be the same memory, and that the length of a row
-        is read out of the attention mask. The inputs do not tell: a graph that concatenates has the same ones.
+        is read out of the attention mask. The inputs do not show it: a graph that concatenates has the same ones.
         """
         if self.shares_buffer is False:
             return "genai_config.json says that past and present do not share their memory"
@@ -76,7 +76,7 @@ class ModelFolder:
         return ""
 
     def _odd_inputs(self) -> list[str]:
-        """Inputs that are missing or too many; a layer without keys and values counts as missing its own."""
+        """Return the inputs that are missing or too many; a layer without keys and values counts as missing its own."""
         needed = {"input_ids", "attention_mask", *(name for cache in self.caches for name in cache.past)}
         missing = [f"layer {i} without keys" for i in set(range(self.layers)) - {one.layer for one in self.caches}]
         return sorted((self.graph.required ^ needed) - {"position_ids"}) + missing

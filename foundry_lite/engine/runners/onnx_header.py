@@ -1,4 +1,4 @@
-"""What an ONNX file says of its graph: inputs, outputs, and which node does what; without loading it.
+"""Header of an ONNX graph file: inputs, outputs, and the operator of each node, read without loading it.
 
 Only the messages and fields named below are read (onnx.proto, format version 3 and later); weights, wherever they lie,
 are stepped over. So a graph can be judged before a library gets it, in a process that has no ``onnx`` package.
@@ -26,7 +26,7 @@ _Fields = Iterator[tuple[int, int | memoryview]]
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operation; ``kind`` is a name of ONNX, or one with its domain: ``com.microsoft.GroupQueryAttention``."""
+    """A node; ``kind`` is an operator of ONNX, or one with its domain: ``com.microsoft.GroupQueryAttention``."""
 
     kind: str
     inputs: tuple[str, ...]

@@ -36,7 +36,7 @@ _Adapter = dict[str, NDArray[np.float32]]  # by the name of the graph's input
 
 
 class OrtRunner:
-    """One model folder in an `onnxruntime.InferenceSession` on the CPU.
+    """Runner of one model folder in an `onnxruntime.InferenceSession` on the CPU.
 
     Raises `LoadFailed` when the folder's graph is not one that this runner can drive.
     """
@@ -162,7 +162,7 @@ class OrtRunner:
         return None if name is None else self._adapters[name]
 
     def _groups(self, slots: Sequence[int]) -> list[tuple[str | None, list[int]]]:
-        """Slots of one adapter belong together; those of the base come first."""
+        """Return the slots by adapter; those of the base model come first."""
         if not self._adapter_of:
             return [(None, list(slots))]
         groups: dict[str, list[int]] = {}
@@ -173,7 +173,7 @@ class OrtRunner:
     def _decode_rows(self, start: int, end: int, adapter: str | None) -> None:
         """Decode rows ``start`` to ``end``, as many a call as may be, with others' rows beside them where too few.
 
-        A row that fills up a batch gets a key behind its end, where nobody looks.
+        A row that fills up a batch gets a key behind its end, which nothing reads.
         """
         first = start
         while first < end:
@@ -213,7 +213,7 @@ class OrtRunner:
 
 
 class _Graph:
-    """One graph in a session: what it takes, and one run of it."""
+    """A graph in an `onnxruntime.InferenceSession`: its inputs, bindings of rows, and one run of it."""
 
     def __init__(self, path: Path, threads: int, past: list[str], present: list[str]) -> None:
         self._session = open_session(path, threads)
@@ -287,7 +287,7 @@ def open_session(graph: Path, threads: int) -> ort.InferenceSession:
     """Load a graph on the CPU. Raises `LoadFailed`."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors; its warnings speak of optimisations, to its own developers
+    options.log_severity_level = 3  # errors; its warnings are on optimisations, for its own developers
     try:
         return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Whether an execution provider computes what the CPU computes, for folders that were built and checked for the CPU.
+"""Parity of an execution provider with the CPU, for folders that were built and checked for the CPU.
 
 A provider can take a graph, compute something else, and say nothing: OpenVINO's plug-in 1.8.1 gives finite nonsense for
 graphs with ``MultiHeadAttention`` (docs/providers.md). So the same few tokens are run on both before anybody is
@@ -14,7 +14,7 @@ from foundry_lite.engine.runners.base import Runner
 from foundry_lite.errors import LoadFailed
 
 _PROMPT, _STEPS = 8, 8  # tokens
-# The cosine of the centred logits at the worst of the places. Measured with OpenVINO on a tiny Llama: 1.0000 in
+# The cosine of the centred logits at the worst of the positions. Measured with OpenVINO on a tiny Llama: 1.0000 in
 # float32, 0.9993 in int4 with another rounding of the activations, 0.85 for the nonsense above.
 _LEAST = 0.99
 

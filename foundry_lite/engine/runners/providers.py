@@ -32,9 +32,9 @@ _OTHER_PLUGINS = ("onnxruntime_qnn",)
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a provider is called: by onnxruntime, and by onnxruntime-genai in a configuration and of a loaded model.
+    """Names of a provider: in onnxruntime, and in onnxruntime-genai in a configuration and of a loaded model.
 
-    ``package`` is what a person installs. ``device`` is empty where genai does not tell such a model from a CPU one.
+    ``package`` is what a person installs. ``device`` is empty where genai reports such a model like a CPU one.
     """
 
     onnxruntime: str
@@ -58,7 +58,7 @@ NAMES: dict[Provider, Names] = {
 
 
 class Device(Struct, frozen=True, omit_defaults=True):
-    """One device that a provider offers, as onnxruntime lists it."""
+    """A device that an execution provider offers, as onnxruntime lists it."""
 
     provider: str  # onnxruntime's name
     vendor: str
@@ -68,7 +68,7 @@ class Device(Struct, frozen=True, omit_defaults=True):
 
 
 class Finding(Struct, frozen=True, omit_defaults=True):
-    """One execution provider here. ``usable`` when a model was loaded with it and its logits were right.
+    """Finding on an execution provider here. ``usable`` when a model was loaded with it and its logits were right.
 
     ``name`` is ours, or onnxruntime's where foundry-lite has none. ``origin`` is the package that brings it.
     """
@@ -83,7 +83,7 @@ class Finding(Struct, frozen=True, omit_defaults=True):
 
 
 class Line(Struct, frozen=True, omit_defaults=True):
-    """One line of the probe's answer."""
+    """A line of the provider probe's output."""
 
     providers: tuple[str, ...] = ()
     device: Device | None = None
@@ -93,7 +93,7 @@ class Line(Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """The probe's whole answer; ``failed`` says why it did not come to its end."""
+    """The provider probe's whole output; ``failed`` says why it did not come to its end."""
 
     providers: tuple[str, ...]
     devices: tuple[Device, ...]
@@ -125,7 +125,7 @@ def scan(seconds: float = PROBE_SECONDS) -> tuple[Finding, ...]:
 
 
 def usable(findings: tuple[Finding, ...]) -> tuple[Provider, ...]:
-    """Return those that a model can be run with."""
+    """Return the execution providers that a model can be run with."""
     return tuple(Provider(one.name) for one in findings if one.usable and one.name in set(Provider))
 
 
@@ -166,7 +166,7 @@ def _tried(provider: Provider, module: str, devices: tuple[Device, ...], seconds
 
 
 def _ask(seconds: float, *arguments: str) -> _Said:
-    """Run the probe; return what it wrote before it came to its end, and what end that was."""
+    """Run the provider probe; return what it wrote before its end, and why it failed, if it did."""
     command = [sys.executable, "-m", _MODULE, *map(str, arguments)]
     output, failed = b"", ""
     try:

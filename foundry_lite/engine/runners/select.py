@@ -1,4 +1,4 @@
-"""Which runner drives a model folder: ours on plain onnxruntime where the graph allows it, else onnxruntime-genai."""
+"""Selection of the runner of a model folder: ours on plain onnxruntime where the graph allows it, else genai's."""
 
 from __future__ import annotations
 

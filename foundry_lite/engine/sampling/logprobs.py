@@ -9,7 +9,7 @@ import numpy as np
 from foundry_lite.engine.runners.base import Logits
 from foundry_lite.engine.sampling.top_k_top_p import SAFE, Scratch, candidates
 
-LOWEST = -9999.0  # what OpenAI tells of what is as good as impossible; JSON has no infinity
+LOWEST = -9999.0  # what OpenAI reports for tokens that are as good as impossible; JSON has no infinity
 
 
 def log_normaliser(logits: Logits, best: float, scratch: Scratch) -> float:

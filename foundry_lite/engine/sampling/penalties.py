@@ -1,4 +1,4 @@
-"""What is added to and taken from logits before a token is chosen: bias, penalties, forbidden tokens."""
+"""Logit bias, penalties and forbidden tokens: what is added to and taken from logits before a token is chosen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ADDED = np.where(
 
 
 class Penalties:
-    """Bias and penalties of one answer, and how often it has said each token.
+    """Bias and penalties of one answer, and how often it contains each token.
 
     ``repetition_penalty`` (Keskar et al., CTRL, and transformers) divides positive logits and multiplies negative ones
     of all tokens in prompt and answer. ``frequency_penalty`` times the count, and ``presence_penalty`` once, are taken
@@ -41,7 +41,7 @@ class Penalties:
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is nothing to apply, now or later."""
+        """Return whether there is no bias or penalty to apply, now or later."""
         return not (self._counts_said or len(self._bias))
 
     def note(self, token: int) -> None:

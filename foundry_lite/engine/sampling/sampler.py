@@ -33,7 +33,7 @@ class Choice(NamedTuple):
 
 
 class SequenceSampler:
-    """How one answer chooses its tokens, and what that depends on: random numbers, and the tokens said so far.
+    """Sampler of one sequence, and what its choices depend on: random numbers, and the tokens so far.
 
     ``sampling`` has its temperature, top_p and top_k; without a seed the draws are random. ``choice`` tells the answers
     to one request apart. The ``prompt`` counts for the repetition penalty alone.
@@ -94,13 +94,13 @@ class SequenceSampler:
             self.is_plain = self._has_nothing_to_apply()
 
     def _has_nothing_to_apply(self) -> bool:
-        """Tell whether the highest logit is the next token, and nothing else of it is wanted."""
+        """Return whether the highest logit is the next token, and nothing else of it is wanted."""
         needs_more = self.top_logprobs is not None or self._made < self._allowed_end
         return self.is_greedy and self._penalties.is_idle and not needs_more
 
 
 class _Row(NamedTuple):
-    """One row on its way: the logits as they came (finite or impossible), as they are chosen from, and the choice."""
+    """A row of logits on its way: as they came (finite or impossible), as they are chosen from, and the choice."""
 
     raw: Logits
     raw_best: float  # the highest of them
@@ -115,7 +115,7 @@ def choose(
     """Choose one token for each row of logits ``(rows, vocabulary)``, which stay as they are, and note it.
 
     A mask allows token 32 w + i by bit i of its word w; ``None`` allows all. A row of which nothing is a finite number
-    or allowed ends the turn where it can. Among equals, the lowest id comes first.
+    or allowed ends the sequence where it can. Among equals, the lowest id comes first.
     """
     best: list[int] = logits.argmax(axis=-1).tolist()
     unmasked = masks is None or all(mask is None for mask in masks)

@@ -25,13 +25,13 @@ COLUMN = 64  # tokens a column; adding so few in float32 costs a relative 1e-6 a
 _EXPLICIT = 4096  # this many candidates are sorted sooner than summed over the row in two parts
 _FEW = 512  # candidates that are sorted at once
 _DEPTH = 18.0  # e to the minus 18, for each of 150,000 tokens: 0.2 % of the best token's weight
-_STRIDE = 48  # one token in so many tells where a cut by mass will lie
+_STRIDE = 48  # one token in so many is sampled to find where a cut by mass will lie
 _SIGMAS = 3.5  # how unlikely it is that the sample misleads; then the whole row is sorted
 SAFE = (-40.0, 60.0)  # exponents of the best token for which float32 neither overflows nor loses what matters
 
 
 class Filters(NamedTuple):
-    """What is left to draw from: ``temperature`` above 0; 0 keeps all for ``top_k`` and ``min_p``, 1 for ``top_p``."""
+    """Sampling filters: ``temperature`` is above 0; 0 keeps all tokens for ``top_k`` and ``min_p``, 1 for ``top_p``."""
 
     temperature: float
     top_k: int
@@ -40,7 +40,7 @@ class Filters(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Between which logits a share of the mass ends.
+    """A cut: the two logits between which a share of the mass ends.
 
     ``heaviest`` is what no token of those between weighs more than, ``kept`` about how many tokens are above ``low``.
     """
@@ -228,7 +228,7 @@ class _Columns:
 
 
 class _Row:
-    """One row and its weights, exp((logits - offset) / temperature)."""
+    """A row of logits and its weights, exp((logits - offset) / temperature)."""
 
     def __init__(self, logits: Logits, best: float, temperature: float, scratch: Scratch) -> None:
         self.logits = logits
@@ -247,9 +247,9 @@ class _Row:
         return np.exp((logits.astype(np.float64) - self._offset) * self._scale)
 
     def cut_near(self, tail: float) -> Cut:
-        """Say where the tokens end that weigh ``tail`` together, counted from the lowest.
+        """Return the cut where the tokens end that weigh ``tail`` together, counted from the lowest.
 
-        This is an estimate from a sample of the row, which tells small weights best: there are many of them.
+        This is an estimate from a sample of the row, which estimates small weights best: there are many of them.
         """
         sample = np.sort(self.logits[::_STRIDE])
         share = len(self.logits) / len(sample)
@@ -270,7 +270,7 @@ class _Row:
 
 
 def _exceeding(mass: NDArray[np.float64], target: float) -> int:
-    """Return the first place where the running sum exceeds ``target``; rounding may ask beyond the last that counts."""
+    """Return the first index where the running sum exceeds ``target``; rounding may ask beyond the last that counts."""
     place = int(np.searchsorted(mass, target, side="right"))
     return place if place < len(mass) else int(np.searchsorted(mass, mass[-1]))
 

@@ -1,9 +1,9 @@
-"""Reproducible mode: which numbers of rows the kernels compute alike, found by trying.
+"""Reproducible mode: the batch sizes that the kernels compute alike, found by measuring.
 
 Matrix kernels differ with the number of rows, so the same token may get other logits, in the last bits, alone than in
 a batch: a kernel may take rows in pairs, and the odd one out alone. Which numbers of rows are alike depends on the
 graph, the library and the processor, so it is measured when the model is loaded: the same rows, of different lengths,
-are decoded in batches of every size and at several places of the batch, and their logits compared bit by bit. The
+are decoded in batches of every size and at several positions in the batch, and their logits compared bit by bit. The
 runner then decodes only in batches of sizes that agree, filling up those between and splitting larger ones.
 """
 
@@ -61,7 +61,7 @@ def _alike(trials: list[_Seen], anchor: int, most: int) -> tuple[int, ...]:
 
 
 def speculates_alike(runner: Runner) -> bool:
-    """Say whether verifying several tokens at once gives the bits of decoding them one by one."""
+    """Return whether `Runner.verify` of several tokens gives the same bits as decoding them one by one."""
     if not runner.can_verify:
         return False
     tokens = _tokens(runner, 0, _LENGTH)
@@ -83,7 +83,7 @@ def speculates_alike(runner: Runner) -> bool:
 
 
 def _logits_by_size(runner: Runner, most: int, seed: int) -> _Seen:
-    """Return, for batches of 1 to ``most`` rows, what each sequence got, at each of the places where it stood."""
+    """Return the hashes of each sequence's logits, by batch size (1 to ``most``), at several positions in the batch."""
     sequences = [_tokens(runner, seed * most + row, 2 + row % (_LENGTH - 2)) for row in range(most)]
     for row, tokens in enumerate(sequences):
         runner.prefill(most + row, tokens[:-1])
@@ -103,7 +103,7 @@ def _logits_by_size(runner: Runner, most: int, seed: int) -> _Seen:
 
 
 def _agree(seen: _Seen, first: int, second: int) -> bool:
-    """Say whether every sequence that stood in batches of both sizes got the same logits wherever it stood."""
+    """Return whether every sequence in batches of both sizes got the same logits at every position."""
     shared = seen[first].keys() & seen[second].keys()
     return all(len(seen[first][row] | seen[second][row]) == 1 for row in shared)
 

@@ -1,4 +1,4 @@
-"""When the prompts of others may be computed while streams run.
+"""Prefill policy: when chunks of waiting prompts may be computed while streams run.
 
 A stream's gap between two tokens is a decode step, and whatever is done between two steps. Prompts are computed in
 bursts of whole chunks, since small pieces are slow (4 tokens at a time take three times as long for each as 128), and
@@ -29,23 +29,23 @@ class PrefillPolicy:
         self._burst = 0.0  # seconds that the present one has taken
 
     def allows_chunk(self, *, all_new: bool) -> bool:
-        """Say whether a chunk of a prompt may come before the next decode step."""
+        """Return whether a chunk of a prompt may be computed before the next decode step."""
         if not self._burst:
             return self._steps >= _STEPS
         return self._burst < (_FIRST_STALL if all_new else self._longest())
 
     def note_chunk(self, seconds: float) -> None:
-        """A chunk was computed while streams were running."""
+        """Record a chunk that was computed while streams were running."""
         self._burst += seconds
 
     def note_step(self, seconds: float) -> None:
-        """The running streams had a token."""
+        """Record a decode step, in which every running stream had a token."""
         self._step = seconds if not self._step else _MEMORY * self._step + (1 - _MEMORY) * seconds
         self._steps = 1 if self._burst else self._steps + 1
         self._burst = 0.0
 
     def rest(self) -> None:
-        """No stream is running: nobody waits for a token."""
+        """Allow a burst at once: no stream is running that would wait for a token."""
         self._steps, self._burst = _STEPS, 0.0
 
     def _longest(self) -> float:

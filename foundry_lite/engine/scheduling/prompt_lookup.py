@@ -1,7 +1,7 @@
 """Speculation by prompt look-up: text that repeats is guessed, and the guess verified in one run of the model.
 
 The tokens that followed the last earlier occurrence of the two or three newest ones are the guess (Saxena, "Prompt
-Lookup Decoding", 2023). It pays where answers quote their prompt; a turn whose guesses fail pauses guessing.
+Lookup Decoding", 2023). It pays where answers quote their prompt; a sequence whose guesses fail pauses guessing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Who runs in this step: continuous batching over the slots of one runner.
+"""Scheduler of sequences: continuous batching over the slots of one runner.
 
-Requests join and leave at every step. `Scheduler.step` is the table of contents: either one chunk of the oldest prompt,
-which is given a slot first, or one token for every running turn; `prefill_policy` says which. First come, first served:
-a turn that does not fit yet keeps those behind it waiting, and so is never overtaken for ever.
+Sequences join and leave at every step. `Scheduler.step` computes either one chunk of the oldest prompt, which is given
+a slot first, or one token for every running sequence; `prefill_policy` decides which. First come, first served: a
+sequence that does not fit yet keeps those behind it waiting, so it never starves.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Told = list[tuple[int, Delta | FoundryError]]
 
 
 class Scheduler:
-    """Turns waiting and running on one runner. Used from one thread.
+    """Sequences waiting and running on one runner. Used from one thread.
 
-    At most ``most`` turns run at once, and hold at most ``kv_tokens`` tokens together.
+    At most ``most`` sequences run at once, and hold at most ``kv_tokens`` tokens together.
     """
 
     def __init__(self, runner: Runner, *, most: int, kv_tokens: int, is_reproducible: bool = False) -> None:
@@ -50,41 +50,41 @@ class Scheduler:
 
     @property
     def active(self) -> int:
-        """Turns that hold a slot."""
+        """Sequences that hold a slot."""
         return len(self._running) + (self._prefilling is not None)
 
     @property
     def waiting(self) -> int:
-        """Turns that have no slot yet."""
+        """Sequences that have no slot yet."""
         return len(self._waiting)
 
     @property
     def promised_tokens(self) -> int:
-        """Tokens that turns with a slot may need at most."""
+        """Tokens that sequences with a slot may need at most."""
         return self._slots.promised_tokens
 
     @property
     def kept_tokens(self) -> int:
-        """Tokens whose keys and values are kept of ended turns."""
+        """Tokens of ended sequences whose keys and values are kept."""
         return self._slots.kept_tokens
 
     def begin(self, turn: Turn) -> None:
-        """Queue a turn; the first come is the first served."""
+        """Queue a sequence; the first come is the first served."""
         self._waiting.append(turn)
 
     def cancel(self, number: int) -> int:
-        """Drop a request's turns wherever they are; their slots are free at once. Return how many there were."""
+        """Drop a request's sequences wherever they are; their slots are free at once. Return how many there were."""
         found = [turn for turn in self._all() if turn.number == number]
         for turn in found:
             self._drop(turn)
         return len(found)
 
     def uses(self, adapter: str) -> bool:
-        """Say whether a turn that runs or waits uses the adapter."""
+        """Return whether a sequence that runs or waits uses the adapter."""
         return any(turn.adapter == adapter for turn in self._all())
 
     def forget(self, adapter: str) -> None:
-        """Forget what was computed with an adapter that no turn uses any more, and the adapter."""
+        """Unload an adapter that no sequence uses any more, and drop the keys and values computed with it."""
         self._slots.drop_adapter(adapter)
         self._runner.unload_adapter(adapter)
 

@@ -1,9 +1,9 @@
-"""Which slot holds which tokens, how much memory that takes, and what a new prompt can take over from it.
+"""KV slots: the tokens that each slot holds, the memory that they take, and the prefix that a new prompt can reuse.
 
 The keys and values of a sequence depend on its tokens and its adapter only, so a new prompt need not compute the part
 that it shares with a sequence that is still there, be it running or ended. Ended ones stay until their memory is
-needed, the longest unused first. What is promised to running turns and what ended ones take together never exceeds
-the limit.
+needed, the longest unused first. The tokens promised to running sequences and those of ended ones never exceed
+the limit together.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOSTLY = 0.75  # the share of an ended sequence from which on it is continued i
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """One slot; ``tokens`` are those whose keys and values it holds. ``turn`` is ``None`` when nobody runs in it."""
+    """A KV slot, which holds the keys and values of ``tokens``. ``turn`` is ``None`` when no sequence runs in it."""
 
     number: int
     tokens: list[int] = field(default_factory=list)
@@ -49,20 +49,20 @@ class SlotTable:
 
     @property
     def promised_tokens(self) -> int:
-        """Tokens that running turns may need at most."""
+        """Tokens that running sequences may need at most."""
         return sum(self._cost(slot.turn.most_tokens) for slot in self._slots if slot.turn is not None)
 
     @property
     def kept_tokens(self) -> int:
-        """Tokens that ended turns hold."""
+        """Tokens that ended sequences hold."""
         return sum(self._cost(len(slot.tokens)) for slot in self._idle())
 
     def uses(self, adapter: str) -> bool:
-        """Say whether a running turn uses the adapter."""
+        """Return whether a running sequence uses the adapter."""
         return any(slot.turn is not None and slot.adapter == adapter for slot in self._slots)
 
     def place(self, turn: Turn) -> bool:
-        """Give the turn a slot that holds as much of its prompt as can be had; ``False`` when it must wait."""
+        """Give a sequence a slot that holds as much of its prompt as can be had; return ``False`` when it must wait."""
         running = sum(slot.turn is not None for slot in self._slots)
         need = self._cost(turn.most_tokens)
         if running >= self._most or self.promised_tokens + need > self._limit:
@@ -78,27 +78,27 @@ class SlotTable:
         return True
 
     def release(self, turn: Turn) -> None:
-        """The turn has ended: its keys and values stay for others."""
+        """Release the slot of an ended sequence: its keys and values stay for others."""
         slot = self._slots[turn.slot]
         slot.turn = None
         slot.used = next(self._clock)
         turn.slot = -1
 
     def note(self, turn: Turn, tokens: list[int], *, steady: bool = False) -> None:
-        """The turn's slot holds these tokens too now; ``steady`` when they are a chunk of its prompt."""
+        """Record that a sequence's slot holds these tokens too; ``steady`` when they are a chunk of its prompt."""
         slot = self._slots[turn.slot]
         if steady and slot.steady == len(slot.tokens):
             slot.steady += len(tokens)
         slot.tokens += tokens
 
     def shorten(self, turn: Turn, length: int) -> None:
-        """Forget what a turn's slot holds beyond ``length`` tokens."""
+        """Forget what a sequence's slot holds beyond ``length`` tokens."""
         slot = self._slots[turn.slot]
         del slot.tokens[length:]
         self._runner.keep(slot.number, length)
 
     def drop_adapter(self, adapter: str) -> None:
-        """Forget what ended turns computed with an adapter."""
+        """Drop the keys and values that ended sequences computed with an adapter."""
         for slot in self._idle():
             if slot.adapter == adapter:
                 self._clear(slot)

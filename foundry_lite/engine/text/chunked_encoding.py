@@ -33,7 +33,7 @@ def encode_all(texts: Iterable[str], encode: Encode, limit: int | None) -> list[
 
 
 def _exceeds(text: str, encode: Encode, limit: int) -> bool:
-    """Say whether a long text surely has more than ``limit`` tokens; of a short one nothing is said."""
+    """Return whether a text surely has more than ``limit`` tokens; ``False`` for any of at most `PIECE` characters."""
     if len(text) <= PIECE:
         return False
     count = 0

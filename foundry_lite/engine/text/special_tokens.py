@@ -1,4 +1,4 @@
-"""A caller's text never becomes control tokens, whatever it spells."""
+"""Special-token guard: a caller's text never becomes control tokens, whatever it spells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WINDOW = 1 << 16  # characters that are searched at once: an expression holds t
 
 
 class Spellings:
-    """Texts to look for, all at once."""
+    """Strings to look for, all at once."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         known = {text for text in texts if len(text) > 1}
@@ -24,7 +24,7 @@ class Spellings:
         self._pattern = re.compile(_any_of(known)) if known else None
 
     def find(self, text: str) -> Iterator[re.Match[str]]:
-        """Yield where they are, from left to right; at one place the longest."""
+        """Yield their matches from left to right; at one index the longest."""
         if self._pattern is None:
             return
         start = 0
@@ -42,9 +42,9 @@ class SpecialTokenGuard:
     """Keeps the spelling of control tokens in a caller's text from being read as control tokens.
 
     Before rendering, each such spelling is replaced by a placeholder that nobody can guess; after it, the text is cut
-    there, and the spelling is encoded letter by letter, since a part of it may be a control token too. Assistants may
-    write the tokens that are not special, such as ``<tool_call>`` or ``</think>``: templates look for them in the
-    history. Each letter is a token at least: texts that spell more than ``limit`` raise `TooManyTokens`.
+    there, and the spelling is encoded character by character, since a part of it may be a control token too.
+    Assistants may write the tokens that are not special, such as ``<tool_call>`` or ``</think>``: templates look for
+    them in the history. Each character is a token at least: texts that spell more than ``limit`` raise `TooManyTokens`.
     """
 
     def __init__(self, for_assistant: Spellings, for_others: Spellings, limit: int | None = None) -> None:
@@ -81,14 +81,14 @@ class SpecialTokenGuard:
 
 
 class Spelled:
-    """The control tokens of one vocabulary as texts: what makes a `SpecialTokenGuard` for each conversation."""
+    """The control tokens of one vocabulary as strings, and a `SpecialTokenGuard` made of them for each conversation."""
 
     def __init__(self, added: Iterable[tuple[str, bool]]) -> None:
         """``added`` are the added tokens, and whether they are special."""
         self._added = tuple(added)
 
     def guard(self, limit: int | None = None) -> SpecialTokenGuard:
-        """Return a new guard; ``limit`` is how many letters may be spelled out."""
+        """Return a new guard; ``limit`` is how many characters may be spelled out."""
         return SpecialTokenGuard(self._for_assistant, self._for_others, limit)
 
     @cached_property
@@ -105,7 +105,7 @@ def _is_tag(text: str) -> bool:
 
 
 def _any_of(texts: Iterable[str]) -> str:
-    """Return an expression for any of ``texts``, the longest first; what several begin with is looked at once.
+    """Return a regular expression for any of ``texts``, the longest first; a common prefix is matched once.
 
     Side by side, hundreds of tokens that begin alike would each be tried at every "<" of a text.
     """

@@ -30,7 +30,7 @@ from foundry_lite.errors import InvalidRequest, LoadFailed
 from foundry_lite.generation import Chat
 
 _NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
-_PROMPT_END = 32  # tokens; a tag that is spelt in letters has less
+_PROMPT_END = 32  # tokens; a tag that is spelt in characters has less
 _SHORT = 2000  # characters; encoding them takes a millisecond or two
 
 
@@ -85,17 +85,17 @@ class TextModel:
 
     @property
     def shows_tools(self) -> bool:
-        """Whether the template for tools has a place for them; without one, a system message tells of them."""
+        """Return whether the template for tools has a place for them; else a system message describes them."""
         template = template_for(self._templates, tools=True)
         return template is None or template.shows_tools
 
     def tells_calls(self, chat: Chat) -> bool:
-        """Say whether a conversation's template has a place for calls; without one, they are put into its text."""
+        """Return whether a conversation's template has a place for tool calls; else they are put into its text."""
         template = self._template(chat)
         return template is None or template.tells_calls
 
     def stage(self, tokens: Sequence[int]) -> ReasoningState:
-        """Say where the answer to a rendered conversation begins: before the model's thoughts, in them, behind them."""
+        """Return the reasoning state in which the answer to a rendered conversation begins."""
         return self.voice.stage(self.decode(tokens[-_PROMPT_END:]))
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -131,7 +131,7 @@ class TextModel:
         ``after`` are the tokens before it, where it continues a text: they decide whether a word has a space before it.
         """
         detokenizer = Detokenizer(self._tokenizer, self._special_tags)
-        if self.decode(after).endswith("\ufffd"):  # the first byte of a character would be told again with the next
+        if self.decode(after).endswith("\ufffd"):  # the first byte of a character would be emitted again with the next
             return detokenizer
         for token in after:
             detokenizer.feed(token)
@@ -220,10 +220,10 @@ class Detokenizer:
 
 
 class _Spelling:
-    """How the tokens of a vocabulary are written down: GPT-2's letters for bytes, or SentencePiece's text.
+    """The spelling of a vocabulary's tokens: GPT-2's characters for bytes, or SentencePiece's text.
 
-    The tokenizer's decoder and pre-tokenizer tell which: ``ByteLevel`` is the first. In the second, a mark (mostly
-    ``\u2581``) is a space, and with ``ByteFallback`` the text ``<0x0A>`` is one byte.
+    The tokenizer's decoder and pre-tokenizer decide which: ``ByteLevel`` is the first. In the second, a character
+    (mostly ``\u2581``) is a space, and with ``ByteFallback`` the text ``<0x0A>`` is one byte.
     """
 
     def __init__(self, tokenizer: RawTokenizer) -> None:
@@ -267,7 +267,7 @@ def _replacement(step: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def _gpt2_alphabet() -> dict[str, int]:
-    """Return the byte of each letter: printable ones are themselves, the others follow in order from U+0100."""
+    """Return the byte of each character: printable ones are themselves, the others follow in order from U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}

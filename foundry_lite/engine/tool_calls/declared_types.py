@@ -1,4 +1,4 @@
-"""What a tool's schema says of a parameter, as far as a call in raw text needs it: of which kinds its values are."""
+"""Parameter types that a tool's schema declares, as far as reading a call with arguments in plain text needs them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _BEGINNINGS = {'"': "string", "{": "object", "[": "array", "t": "boolean", "f": 
 
 
 def kinds_of(schema: Any, parameter: str) -> frozenset[str]:
-    """Return JSON Schema's names of the kinds that ``parameter`` may have; none where the schema does not tell."""
+    """Return JSON Schema's names of the types that ``parameter`` may have; none where the schema declares none."""
     properties = schema.get("properties") if isinstance(schema, dict) else None
     declared = properties.get(parameter) if isinstance(properties, dict) else None
     return _Kinds(schema).of(declared, 0) or frozenset()
 
 
 def is_of(kinds: frozenset[str], value: str) -> bool:
-    """Whether a value, as JSON text, is of one of the kinds."""
+    """Return whether a value, as JSON text, is of one of the types."""
     kind = _BEGINNINGS.get(value[:1])
     return kind in kinds if kind else not kinds.isdisjoint({"number", "integer"})
 
 
 class _Kinds:
-    """Reads one schema; what is referred to is looked at once, however often that is."""
+    """Reads the types that one schema declares; each ``$ref`` is followed once, however often it occurs."""
 
     def __init__(self, whole: Any) -> None:
         self._whole = whole
         self._known: dict[str, frozenset[str] | None] = {}
 
     def of(self, node: Any, depth: int) -> frozenset[str] | None:
-        """Return the kinds that a part of the schema allows; ``None`` for any."""
+        """Return the types that a part of the schema allows; ``None`` for any."""
         if not isinstance(node, dict) or depth > _DEPTH:
             return None
         if "$ref" in node:
@@ -57,7 +57,7 @@ class _Kinds:
         if not isinstance(reference, str) or not reference.startswith("#/"):
             return None
         if reference not in self._known:
-            self._known[reference] = None  # a circle tells nothing
+            self._known[reference] = None  # a circular reference declares nothing
             self._known[reference] = self.of(resolve(self._whole, reference), depth + 1)
         return self._known[reference]
 

@@ -1,4 +1,4 @@
-"""What gives a family away: the text of the chat template and the tokens of the tokenizer, never a model's name."""
+"""Detection of the tool-call format by the chat template's text and the tokenizer's tokens, never by a model's name."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ DIALECTS = {
 
 
 class Sign(NamedTuple):
-    """Gives a family away: all of ``said`` in the template, and ``token``, where there is one, in the tokenizer."""
+    """The sign of a tool-call format: all of ``said`` in the template, and ``token``, if any, in the tokenizer."""
 
     dialect: ToolFormat
     said: tuple[str, ...] = ()
     token: str = ""
 
 
-# The most particular first.
+# The most specific first.
 _SIGNS = (
     Sign(MISTRAL_NAMED, ("[TOOL_CALLS]", "[ARGS]")),
     Sign(MISTRAL, ("[TOOL_CALLS]",)),
@@ -115,7 +115,7 @@ _SIGNS = (
 
 
 def recognise(template: str, tokens: Collection[str]) -> ToolFormat:
-    """Return the family of a template, else of a tokenizer's added tokens; `HERMES` where nothing tells."""
+    """Return the tool-call format of a template, else of a tokenizer's added tokens; else `HERMES`."""
     for dialect, said, token in _SIGNS:
         if all(text in template for text in said) and (not token or token in tokens):
             return dialect
@@ -123,5 +123,5 @@ def recognise(template: str, tokens: Collection[str]) -> ToolFormat:
 
 
 def recognise_thoughts(dialect: ToolFormat, template: str, tokens: Collection[str]) -> Tags | None:
-    """Return between which tags a model of a family thinks; ``None`` for one that does not."""
+    """Return the reasoning tags of a model of a family; ``None`` for one that does not think."""
     return CHANNELS if dialect is GPT_OSS else recognise_tags(template, tokens)

@@ -1,4 +1,4 @@
-"""The families of models: by what their calls begin, and how a demanded one is written.
+"""Tool-call formats of model families: the delimiters of their calls, and the syntax of a required call.
 
 Sources: the templates and model cards of the families; docs/tools.md has a table.
 """
@@ -19,7 +19,7 @@ ReaderKind = Callable[[CallState, str], CallReader]
 
 @dataclass(frozen=True, slots=True)
 class Delimiter:
-    """What calls stand behind: the text that opens them, what closes them, and in which forms they may come."""
+    """Delimiters of calls: the string that opens them, the one that closes them, and readers of what is between."""
 
     opening: str
     closing: str
@@ -27,26 +27,26 @@ class Delimiter:
 
 
 class Shape(StrEnum):
-    """How a demanded call is written between its marks."""
+    """The shape of a required call between its delimiters."""
 
-    OBJECT = "object"  # each call in marks of its own, or, without marks, one after the other
+    OBJECT = "object"  # each call in delimiters of its own, or, without delimiters, one after the other
     LIST = "list"  # all calls in one list
     NAMED = "named"  # the name before the arguments
     PYTHON = "python"  # Python's calls in one list
     LINES = "lines"  # Python's calls, each in a line of its own
     FRAMED = "framed"  # the name in a head of its own, behind the arguments a tail
-    GEMMA = "gemma"  # each call in marks of its own, with marks around its strings
+    GEMMA = "gemma"  # each call in delimiters of its own, with delimiters around its strings
     TAGGED = "tagged"  # the same, with the arguments between tags
 
 
 @dataclass(frozen=True, slots=True)
 class CallSyntax:
-    """How a demanded call is written: ``before`` and ``after`` are marks, which may be tokens.
+    """Syntax of a required call: ``before`` and ``after`` are delimiters, which may be tokens.
 
-    ``quote`` is the mark on both sides of a string, where it is not JSON's. ``head`` stands before a call, ``{}`` being
-    its name, ``tail`` behind it, and ``between`` between two; in lines of Python the first two enclose all of them.
-    ``pair`` stands before and behind an argument. A model may as well write one of ``heads``, its call's id between the
-    two of ``around_id``, and, where it ``is_loose``, no line ends, nor the last mark of all.
+    ``quote`` is the delimiter on both sides of a string, where it is not JSON's. ``head`` stands before a call, ``{}``
+    being its name, ``tail`` behind it, and ``between`` between two; in lines of Python the first two enclose all of
+    them. ``pair`` stands before and behind an argument. A model may as well write one of ``heads``, its call's id
+    between the two of ``around_id``, and, where it ``is_loose``, no line ends, nor the last delimiter of all.
     """
 
     shape: Shape
@@ -65,9 +65,9 @@ class CallSyntax:
 
 @dataclass(frozen=True, slots=True)
 class ToolFormat:
-    """How one family writes calls.
+    """The tool-call format of one model family.
 
-    ``bare`` are forms that need no mark, at the beginning of an answer; ``inner`` are marks within calls.
+    ``bare`` reads formats that need no delimiter, at the beginning of an answer; ``inner`` are delimiters within calls.
     """
 
     name: str
@@ -78,18 +78,18 @@ class ToolFormat:
     has_short_ids: bool = False
 
     def new_id(self) -> str:
-        """Return an id for a call; Mistral's templates take nine letters and digits."""
+        """Return an id for a call; Mistral's templates take nine alphanumeric characters."""
         return secrets.token_hex(5)[:9] if self.has_short_ids else f"call_{secrets.token_hex(12)}"
 
     @property
     def spellings(self) -> frozenset[str]:
-        """All marks: a tokenizer may have special tokens for them."""
+        """All delimiters: a tokenizer may have special tokens for them."""
         return self.inner | frozenset(text for mark in self.marks for text in (mark.opening, mark.closing) if text)
 
     def find(self, text: str, *, is_first: bool) -> tuple[int, str | None]:
-        """Return where the next mark stands and what it is; or up to where there surely is none, and ``None``.
+        """Return the index of the next opening delimiter, and that; or up to where there is none, and ``None``.
 
-        The empty mark stands before a form that needs none.
+        The empty delimiter stands before a format that needs none.
         """
         if is_first and self.bare:
             begun = text.lstrip()
@@ -102,7 +102,7 @@ class ToolFormat:
         return len(text) - held, None
 
     def readers(self, opening: str, ledger: CallState) -> list[CallReader]:
-        """Return the readers of what may stand behind a mark."""
+        """Return the readers of the formats that may follow an opening delimiter."""
         if not opening:
             return [kind(ledger, "") for kind in self.bare]
         mark = next(one for one in self.marks if one.opening == opening)

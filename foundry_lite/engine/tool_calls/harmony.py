@@ -1,4 +1,4 @@
-"""Answers in channels, as gpt-oss writes them: messages with headers, which are thoughts, calls, or text.
+"""Harmony format of gpt-oss, answers in channels: messages with headers, which are thoughts, calls, or text.
 
 ``<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…``; a call has a recipient in its
 header, ``to=functions.f``, and JSON in its body.
@@ -31,7 +31,7 @@ _ANALYSIS = re.compile(r"<\|channel\|>\s*analysis")
 
 
 class Kind(StrEnum):
-    """What a message is."""
+    """The kind of a message: thought, text or tool call."""
 
     THOUGHT = "thought"
     TEXT = "text"
@@ -57,7 +57,7 @@ class ChannelSplitter:
 
     @property
     def held(self) -> int:
-        """Characters of which it is not decided yet what they are."""
+        """Characters held back, of which it is not decided yet whether they are thoughts or text."""
         return len(self._held)
 
     def feed(self, piece: str) -> Split:
@@ -68,7 +68,7 @@ class ChannelSplitter:
         return self._take()
 
     def flush(self) -> Split:
-        """Return what was held back, now that nothing follows. A header without its message is nothing."""
+        """Return what was held back, now that nothing follows. A header without its message is dropped."""
         held, self._held = self._held, ""
         if self._kind is not None:
             self._say(self._kind, held)
@@ -82,7 +82,7 @@ class ChannelSplitter:
         is_header = any(one.startswith(begun) or begun.startswith(one) for one in _BEGINNINGS)
         if not is_header or len(header) > longest:
             self._open(Kind.TEXT)
-            self._say(Kind.TEXT, self._held[0])  # it may begin a mark, and that would lead here again
+            self._say(Kind.TEXT, self._held[0])  # it may begin a delimiter, and that would lead here again
             self._held = self._held[1:]
             return True
         if not mark:

@@ -1,4 +1,4 @@
-"""Reading a value of JSON letter by letter, and telling it as JSON whatever the model wrote.
+"""JSON reader that takes a value character by character and emits JSON, also for what is only nearly JSON.
 
 Control characters in strings are escaped, half a surrogate pair becomes the replacement character, a number beyond all
 floats the largest there is, and Python's words JSON's.
@@ -23,7 +23,7 @@ class ValueReader(CallReader):
     """A reader of calls whose arguments are JSON, or nearly."""
 
     def _value(self, depth: int = 0) -> Iterator[None]:
-        """Take any value and say it as JSON."""
+        """Take any value and emit it as JSON."""
         if depth > _DEPTH:
             raise NotACall
         char = self._char
@@ -53,7 +53,7 @@ class ValueReader(CallReader):
         self._eat()
         self._say("}")
         if self._is_live and not depth:
-            self._finish()  # now, since this may be the last letter that comes
+            self._finish()  # now, since this may be the last character that comes
         yield
 
     def _list(self, depth: int) -> Iterator[None]:
@@ -202,18 +202,18 @@ class AloneReader(ValueReader):
         raise NotACall
 
     def read(self, text: str) -> str | None:
-        """Return the value as JSON, where a text is one."""
+        """Return the value as JSON; ``None`` where ``text`` is not one value."""
         is_read = not self.feed(f"{text} ").is_over and self._is_between
         return self._captured() if is_read else None
 
 
 def read_value(text: str) -> str | None:
-    """Return a text that is JSON, or nearly, as JSON; ``None`` for any other."""
+    """Return a string that is JSON, or nearly, as JSON; ``None`` for any other."""
     return AloneReader(CallState((), str), "").read(text)
 
 
 def escaped(char: str) -> str:
-    """Return a letter as it stands in a string of JSON."""
+    """Return a character as it is written in a JSON string."""
     if char in '"\\' or char < " ":
         return json.dumps(char)[1:-1]
     return char
@@ -227,7 +227,7 @@ def _pair(first: int, code: int) -> str:
 
 
 def _finite(digits: str) -> str:
-    """No call is lost for a number like ``1e999``: it becomes the largest there is."""
+    """Return a number that a float can hold: ``1e999`` becomes the largest there is, so that no call is lost for it."""
     value = float(digits)
     largest = sys.float_info.max
     return digits if abs(value) <= largest else repr(largest if value > 0 else -largest)

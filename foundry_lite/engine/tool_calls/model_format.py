@@ -1,4 +1,4 @@
-"""How one model speaks: its family's calls, and the tags of its thoughts."""
+"""Model format: the tool-call format of a model's family, and its reasoning tags."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Splitter = ReasoningParser | ChannelSplitter
 
 
 class _Said(Struct):
-    """What a card says of it."""
+    """The tool-call format that a card names; empty where it names none."""
 
     dialect: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFormat:
-    """``tags`` is ``None`` for a model that does not think aloud; ``tokens`` are the added tokens, with their ids."""
+    """A model's format. ``tags`` is ``None`` for one that does not think; ``tokens`` are the added tokens with ids."""
 
     dialect: ToolFormat
     tags: Tags | None
@@ -36,26 +36,26 @@ class ModelFormat:
 
     @property
     def spellings(self) -> frozenset[str]:
-        """The marks of calls and thoughts: they belong to the text of an answer, be they special tokens or not."""
+        """The delimiters of calls and thoughts: they belong to the text of an answer, be they special tokens or not."""
         tags = frozenset[str]() if self.tags is None else frozenset(self.tags) - {"", self.tags.title}
         return self.dialect.spellings | tags
 
     def stage(self, prompt_end: str) -> ReasoningState:
-        """Say where the answer to a prompt begins, whose last characters these are."""
+        """Return the reasoning state in which the answer to a prompt begins, whose last characters these are."""
         return ReasoningState.OVER if self.tags is None else stage_of(prompt_end, self.tags)
 
     def thoughts(self, stage: ReasoningState | None) -> Splitter | None:
-        """Return what takes the thoughts out of an answer; ``None`` for what is no answer in a conversation."""
+        """Return a parser of an answer's reasoning; ``None`` for a model without tags, or outside a conversation."""
         if self.tags is None or stage is None:
             return None
         return ChannelSplitter(stage) if self.tags is CHANNELS else ReasoningParser(self.tags, stage)
 
 
 def find_voice(folder: Path, template: str, tokens: Mapping[str, int], *, without_tools: str = "") -> ModelFormat:
-    """Return how the model in ``folder`` speaks: as its card says, else as its template and its tokens tell.
+    """Return the format of the model in ``folder``: the one on its card, else that of its template and tokens.
 
-    ``template`` is the one for tools; of thoughts, the one for conversations ``without_tools`` may tell alone.
-    Raises `LoadFailed` for a card that names no family.
+    ``template`` is the one for tools; reasoning tags may be found in the one for conversations ``without_tools`` alone.
+    Raises `LoadFailed` for a card that names an unknown format or cannot be read.
     """
     said = _read_dialect(folder / _CARD)
     if said and said not in DIALECTS:

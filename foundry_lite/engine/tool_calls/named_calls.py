@@ -1,4 +1,4 @@
-"""Calls whose name stands before their arguments, which are JSON: Mistral's later form, and those in fences."""
+"""Calls whose name stands before their arguments, which are JSON: Mistral's later format, and those in fences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from foundry_lite.engine.tool_calls.stream_reader import IN_NAMES, NotACall
 
 
 class NamedCalls(ValueReader):
-    """Mistral's later form: the name, perhaps ``[CALL_ID]`` and its letters, ``[ARGS]``, then the arguments."""
+    """Mistral's later format: the name, perhaps ``[CALL_ID]`` and the id, ``[ARGS]``, then the arguments."""
 
     def _run(self) -> Iterator[None]:
         yield
@@ -41,7 +41,7 @@ class NamedCalls(ValueReader):
 
 
 class FencedCalls(NamedCalls):
-    """Each call between marks of its own: the name, and a fence of JSON."""
+    """Each call between delimiters of its own: the name, and a fence of JSON."""
 
     before: ClassVar[str] = "<tool_call>"
     within: ClassVar[str] = ""  # between the name and the arguments, or before the name and behind ``function``
@@ -81,7 +81,7 @@ class FencedCalls(NamedCalls):
 
 
 class DeepSeekCalls(FencedCalls):
-    """The same in DeepSeek's marks; since V3.1 without a fence."""
+    """`FencedCalls` in DeepSeek's delimiters; since V3.1 without a fence."""
 
     before = "<｜tool▁call▁begin｜>"
     within = "<｜tool▁sep｜>"

@@ -1,4 +1,4 @@
-"""Further families of models, of 2025 and later; the first ones are in `families`."""
+"""Tool-call formats of further model families, of 2025 and later; the first ones are in `formats`."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ _DEEPSEEK = replace(
     head=f"{DeepSeekCalls.before}function{DeepSeekCalls.within}{{}}\n```json\n",
     tail=f"\n```{DeepSeekCalls.after}",
     between="\n",
-    is_loose=True,  # the templates of the first ones have no last mark behind a single call
+    is_loose=True,  # the templates of the first ones have no last delimiter behind a single call
 )
 DEEPSEEK = ToolFormat("deepseek", _DEEPSEEK_MARKS, _DEEPSEEK, inner=_DEEPSEEK_INNER)
 DEEPSEEK_31 = ToolFormat("deepseek-3.1", _DEEPSEEK_MARKS, _DEEPSEEK_31, inner=_DEEPSEEK_INNER)

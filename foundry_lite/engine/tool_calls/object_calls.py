@@ -1,4 +1,4 @@
-"""The forms in which most models write calls: JSON objects, Python, and Gemma's own notation."""
+"""Readers of the tool-call formats of most models: JSON objects, Python, and Gemma's own syntax."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ARGUMENTS = ("arguments", "parameters")
 
 @dataclass(slots=True)
 class _Draft:
-    """What is known of a call whose object is still open."""
+    """A call whose object is still open: the name and the arguments that were read so far."""
 
     name: str = ""
     arguments: str | None = None
@@ -83,7 +83,7 @@ class JsonCalls(ValueReader):
                 break
             yield from self._mark(",")
         if draft.name and draft.arguments is None:
-            self._write_call(draft, "{}")  # before the brace is taken: it may be the last letter that comes
+            self._write_call(draft, "{}")  # before the brace is taken: it may be the last character that comes
         self._eat()
         if draft.is_told:
             self._settle()
@@ -104,7 +104,7 @@ class JsonCalls(ValueReader):
             self._write_call(draft, draft.arguments)
 
     def _arguments(self, draft: _Draft) -> Iterator[None]:
-        """Tell the arguments while they come; those that come before the name wait for it, and those in a string."""
+        """Emit the arguments while they come; those before the name wait for it, those in a string for its end."""
         if self._char == '"':
             draft.arguments = yield from self._quoted_object()
             return
@@ -247,7 +247,7 @@ class PythonCalls(ValueReader):
 
 
 class GemmaCalls(ValueReader):
-    """``call:name{key:value, …}``, where a mark of its own stands on both sides of a string."""
+    """``call:name{key:value, …}``, where a delimiter of its own stands on both sides of a string."""
 
     quote = "<escape>"
 
@@ -297,6 +297,6 @@ class GemmaCalls(ValueReader):
 
 
 class Gemma4Calls(GemmaCalls):
-    """The same with the marks of Gemma 4."""
+    """`GemmaCalls` with the string delimiters of Gemma 4."""
 
     quote = '<|"|>'

@@ -1,8 +1,8 @@
-"""Tool calls out of the text of an answer, told piece by piece while they arrive.
+"""Tool-call parser: takes calls out of the text of an answer and emits them piece by piece while they arrive.
 
 Text around calls stays text. What looks like a call and is none, because it is no JSON or names no tool that was
-declared, is given back as the text it is: nothing is lost. Once a call is certain (its name is known and its arguments
-have begun) it is told and stays, however the answer goes on.
+declared, is returned as the text it is: nothing is lost. Once a call is certain (its name is known and its arguments
+have begun) it is emitted and stays, however the answer goes on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from foundry_lite.generation import CallPiece
 
 
 class OutputPiece(NamedTuple):
-    """What a piece of text turned out to be."""
+    """A piece of parsed output: text, pieces of tool calls, and reasoning."""
 
     text: str = ""
     calls: tuple[CallPiece, ...] = ()
@@ -24,12 +24,12 @@ class OutputPiece(NamedTuple):
 
 
 class ToolCallParser:
-    """Splits a text that arrives in pieces into plain text and pieces of calls.
+    """Splits a string that arrives in pieces into plain text and pieces of calls.
 
     ``names`` are the tools that may be called; ``None`` is any. ``schemas`` are the parameters that tools declare. With
     ``is_single``, what follows the first call is dropped. With ``is_formatted``, an answer that does not begin with a
-    call has a form of its own, and no calls. With ``is_forced`` there is no text beside calls: what is left at the end
-    is the beginning of one that was cut off.
+    call has a format of its own, and no calls. With ``is_forced`` there is no text beside calls: what is left at the
+    end is the beginning of one that was cut off.
     """
 
     def __init__(
@@ -48,17 +48,17 @@ class ToolCallParser:
         self._ledger = CallState(names, dialect.new_id, is_single, schemas or {})
         self._held = ""
         self._trial: _Trial | None = None
-        self._is_first = True  # no text but white space so far: calls without a mark may stand here
+        self._is_first = True  # no text but white space so far: calls without a delimiter may stand here
         self._trims = False  # line ends that follow a call belong to it
 
     @property
     def found(self) -> bool:
-        """Whether the answer calls tools, and every call is whole."""
+        """Return whether the answer calls tools, and every call is whole."""
         return 0 < self._ledger.whole == self._ledger.begun
 
     @property
     def is_full(self) -> bool:
-        """Whether the one call that is wanted is whole."""
+        """Return whether the one tool call that is wanted is whole."""
         return self._ledger.is_full
 
     def feed(self, piece: str) -> OutputPiece:
@@ -91,7 +91,7 @@ class ToolCallParser:
         return OutputPiece("" if self.is_full or self._is_forced else "".join(text), heard.pieces)
 
     def _find(self, text: list[str]) -> bool:
-        """Give away the text before the next mark, and begin to read behind it; or say that there is none yet."""
+        """Release the text before the next delimiter and begin to read behind it; return whether there is one."""
         if self._trims:
             self._held = self._held.lstrip("\n")
             self._trims = not self._held
@@ -118,7 +118,7 @@ class ToolCallParser:
 
 
 class _Trial:
-    """The readers of the forms that may stand behind one mark, side by side until one is certain."""
+    """The candidate readers of one opening delimiter, run side by side until one is certain of a call."""
 
     def __init__(self, mark: str, readers: list[CallReader]) -> None:
         self.mark = mark
@@ -129,7 +129,7 @@ class _Trial:
         return any(reader.has_begun for reader in self._readers)
 
     def feed(self, text: str) -> ReadResult:
-        """Let all read; return what the one that goes on made of it, else that which came furthest."""
+        """Feed all readers; return the result of the one that begins a call, else of the one that got furthest."""
         heard = ReadResult(is_over=True, rest=text)
         going = []
         for reader in self._readers:
@@ -147,5 +147,5 @@ class _Trial:
         return ReadResult()
 
     def end(self) -> ReadResult:
-        """Say what is left when no text follows: all readers hold the same."""
+        """Return what is left when no text follows: all readers hold the same."""
         return self._readers[0].end()

@@ -1,4 +1,4 @@
-"""Conversations as a family's template wants them: ids of calls, and tools where the template has no place for them."""
+"""Conversations adapted to a chat template: ids of calls, and tools where the template has no place for them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SHORT_ID = 9
 def adapt(chat: Chat, dialect: ToolFormat, *, shows_tools: bool) -> Chat:
     """Return the conversation for a template; ``shows_tools`` says whether that has a place for tools.
 
-    Where it has none, a system message tells of the tools, and calls and results become text of the assistant and of
-    the user. Raises `InvalidRequest` where a family's calls cannot be told of in this way.
+    Where it has none, a system message describes the tools, and calls and results become text of the assistant and of
+    the user. Raises `InvalidRequest` where a family's calls cannot be described in this way.
     """
     if dialect.has_short_ids:
         chat = replace(chat, messages=tuple(map(_with_short_ids, chat.messages)))
@@ -33,7 +33,7 @@ def adapt(chat: Chat, dialect: ToolFormat, *, shows_tools: bool) -> Chat:
 
 
 def _with_short_ids(message: Message) -> Message:
-    """Ids from elsewhere become nine letters, the same ones for the same id."""
+    """Return a message whose call ids have nine characters, the same ones for the same id."""
     calls = tuple(ToolCall(_short(call.id), call.name, call.arguments) for call in message.tool_calls)
     answered = None if message.tool_call_id is None else _short(message.tool_call_id)
     return replace(message, tool_calls=calls, tool_call_id=answered)
@@ -68,7 +68,7 @@ def _as_text(chat: Chat, dialect: ToolFormat) -> list[Message]:
 
 
 def _merged(messages: list[Message]) -> tuple[Message, ...]:
-    """Put messages of one speaker together: many a template insists that they take turns."""
+    """Join neighbouring messages of one role: many a template insists that roles alternate."""
     out: list[Message] = []
     for message in messages:
         before = out[-1] if out else None

@@ -1,4 +1,4 @@
-"""Calls written as a family writes them, for templates that leave that to others."""
+"""Tool calls rendered in a family's format, for templates that do not render them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from foundry_lite.engine.tool_calls.formats import CallSyntax, Shape
 from foundry_lite.errors import InvalidRequest
 
-Call = tuple[str, Any]  # a name, and arguments: JSON text, or what that says
+Call = tuple[str, Any]  # a name, and arguments: JSON text, or the value of it
 
 _IN_LINES, _IN_LIST = ("\n", "\n", "\n"), ("[", ", ", "]")
 
 
 def can_write(writing: CallSyntax) -> bool:
-    """Whether calls can be written so."""
+    """Return whether calls can be written in this syntax."""
     return writing.shape is not Shape.GEMMA
 
 
@@ -72,7 +72,7 @@ def _in_tags(arguments: Any, pair: tuple[str, str]) -> str:
 
 
 def _read(arguments: Any) -> dict[str, Any] | str:
-    """Return arguments as a mapping; as text where they are an example, or where a model broke them off."""
+    """Return arguments as a mapping; as a string where they are an example, or where a model broke them off."""
     if isinstance(arguments, str):
         text = arguments
         try:

@@ -1,7 +1,7 @@
-"""Reading a tool call letter by letter while it is being written.
+"""Stream reader of tool calls: reads a call character by character while it is being written.
 
-A reader is a coroutine: it looks at the letter in ``_char``, takes it with ``_eat``, and yields to have the next one.
-What it has taken and not yet told of is kept, so that nothing is lost when the text turns out to be no call.
+A reader is a coroutine: it looks at the character in ``_char``, takes it with ``_eat``, and yields to have the next.
+What it has taken and not yet emitted is kept, so that nothing is lost when the text turns out to be no call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IN_NAMES = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
 
 class NotACall(Exception):
-    """What is read cannot be a call, or not go on as one."""
+    """Text that cannot be a tool call, or cannot go on as one."""
 
 
 @dataclass(slots=True)
@@ -37,11 +37,11 @@ class CallState:
     whole: int = 0
 
     def knows(self, name: str) -> bool:
-        """Whether a tool has that name; without declared tools any may."""
+        """Return whether a tool has that name; without declared tools any may."""
         return self.names is None or name in self.names
 
     def kinds(self, name: str, parameter: str) -> frozenset[str]:
-        """Return the kinds of values that a tool declares for a parameter; none where it does not tell."""
+        """Return the types of values that a tool declares for a parameter; none where it declares none."""
         return kinds_of(self.schemas.get(name), parameter)
 
     @property
@@ -50,7 +50,7 @@ class CallState:
 
 
 class ReadResult(NamedTuple):
-    """What a reader made of its text: pieces of calls; once it is over, what was no call, and what it left unread."""
+    """Result of a reader: pieces of calls; once it is over, the text that was no call, and what it left unread."""
 
     pieces: tuple[CallPiece, ...] = ()
     is_over: bool = False
@@ -59,9 +59,9 @@ class ReadResult(NamedTuple):
 
 
 class CallReader(ABC):
-    """Reads one form of calls, from behind its opening mark to behind its closing one.
+    """Reads one tool-call format, from behind its opening delimiter to behind its closing one.
 
-    ``has_begun`` tells that a call is certain: what was told of it is not taken back.
+    ``has_begun`` is set once a call is certain: what was emitted of it is not taken back.
     """
 
     def __init__(self, ledger: CallState, closing: str) -> None:
@@ -69,7 +69,7 @@ class CallReader(ABC):
         self._closing = closing
         self._char = ""
         self._is_eaten = True
-        self._held: list[str] = []  # taken, and neither told nor certain to be part of a call
+        self._held: list[str] = []  # taken, and neither emitted nor certain to be part of a call
         self._said: list[str] = []  # JSON text that goes to the call which is being written
         self._pieces: list[CallPiece] = []
         self._is_live = False  # inside the arguments of a call that was begun
@@ -80,7 +80,7 @@ class CallReader(ABC):
         next(self._course)
 
     def feed(self, text: str) -> ReadResult:
-        """Take the next letters."""
+        """Take the next characters; return the pieces of calls in them."""
         for place, char in enumerate(text):
             self._char, self._is_eaten = char, False
             try:
@@ -91,7 +91,7 @@ class CallReader(ABC):
         return ReadResult(self._told())
 
     def end(self) -> ReadResult:
-        """Say what is left when no letter follows: a call that was begun stays, as far as it came."""
+        """Return what is left when no character follows: a call that was begun stays, as far as it came."""
         held = "".join(self._held)
         if self._is_live:
             self._said.append(held)
@@ -108,7 +108,7 @@ class CallReader(ABC):
         return pieces
 
     def _captured(self) -> str:
-        """Return the JSON of a value outside the arguments, which is not told."""
+        """Return the JSON of a value outside the arguments, which is not emitted."""
         said = "".join(self._said)
         self._said = []
         return said
@@ -141,14 +141,14 @@ class CallReader(ABC):
         self._held.clear()
 
     def _finish(self) -> None:
-        """The arguments are whole."""
+        """End a call, whose arguments are whole."""
         self._ledger.whole += 1
         self._tell()
         self._is_live = False
         self._settle()
 
     def _settle(self) -> None:
-        """All that was taken is part of a call."""
+        """Drop what was held back: all that was taken is part of a call."""
         self._held.clear()
         self._is_between = True
 
@@ -158,7 +158,7 @@ class CallReader(ABC):
             yield
 
     def _take(self, text: str) -> Iterator[None]:
-        """Take exactly this text, whose last letter is taken without asking for the next."""
+        """Take exactly this string, whose last character is taken without asking for the next."""
         for place, letter in enumerate(text):
             if place:
                 yield
@@ -167,7 +167,7 @@ class CallReader(ABC):
             self._eat()
 
     def _tag(self, *tags: str) -> Generator[None, None, str]:
-        """Take white space and one of the tags, whose last letter is taken without asking for the next."""
+        """Take white space and one of the tags, whose last character is taken without asking for the next."""
         yield from self._skip()
         taken = ""
         while True:
@@ -180,7 +180,7 @@ class CallReader(ABC):
             yield
 
     def _until(self, mark: str) -> Generator[None, None, str]:
-        """Take all up to a mark, and the mark; return what stands before it."""
+        """Take all up to a delimiter, and the delimiter; return what stands before it."""
         letters: list[str] = []
         while True:
             letters.append(self._char)
@@ -190,13 +190,13 @@ class CallReader(ABC):
             yield
 
     def _close(self) -> Iterator[None]:
-        """Take the closing mark, where the form has one."""
+        """Take the closing delimiter, where the format has one."""
         if self._closing:
             yield from self._take(self._closing)
             self._settle()
 
     def _letters(self, alphabet: str) -> Generator[None, None, str]:
-        """Take all letters of an alphabet that follow, and return them; there must be one."""
+        """Take all characters of an alphabet that follow, and return them; there must be one."""
         letters: list[str] = []
         while self._char in alphabet:
             letters.append(self._char)

@@ -1,7 +1,7 @@
-"""Calls whose arguments stand between tags as plain text.
+"""Tool calls whose arguments stand between tags as plain text.
 
-Whether such a text is a string or JSON depends on what the tool declares: a string is told while it comes, anything
-else when it is whole.
+Whether such a text is a string or JSON depends on what the tool declares: a string is emitted while it comes,
+anything else when it is whole.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class TaggedCalls(CallReader):
     behind_value: ClassVar[str] = "</parameter>"
     behind_call: ClassVar[str] = "</function>"
     line: ClassVar[str] = "\n"  # what may stand on both sides of a value
-    is_opened: ClassVar[bool] = False  # what stands before the name was the mark
+    is_opened: ClassVar[bool] = False  # what stands before the name was the delimiter
 
     def _run(self) -> Iterator[None]:
         yield
@@ -99,7 +99,7 @@ class TaggedCalls(CallReader):
         return (yield from self._until(self.behind_key))
 
     def _string(self) -> Iterator[None]:
-        """Tell a string while it comes, but for what may be the tag that closes it."""
+        """Emit a string while it comes, but for what may be the tag that closes it."""
         self._say('"')
         closings, text = (self.behind_value, self.line + self.behind_value), ""
         while True:
@@ -121,13 +121,13 @@ class TaggedCalls(CallReader):
 
 
 class OpenedCalls(TaggedCalls):
-    """The same behind ``<function=``: many a model forgets the mark before it."""
+    """`TaggedCalls` behind ``<function=``: many a model forgets the delimiter before it."""
 
     is_opened = True
 
 
 class UnlinedCalls(TaggedCalls):
-    """The same without line ends around values, as Seed-OSS writes it."""
+    """`TaggedCalls` without line ends around values, as Seed-OSS writes them."""
 
     line = ""
 

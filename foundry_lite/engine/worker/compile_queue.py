@@ -1,4 +1,4 @@
-"""Requests whose grammar is being compiled: a line of them, and the thread that serves it.
+"""Compile queue: requests whose grammar is being compiled, and the thread that serves them.
 
 Compiling may take seconds. It goes on beside the intake, so that other requests and cancellations pass by. One grammar
 is compiled at a time, first come, first served: two would leave no core to a model on two.
@@ -19,9 +19,9 @@ PATIENCE = 10.0  # seconds that a request waits for others' grammars at most
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """One request in line, of so many ``choices``.
+    """A request in the compile queue, of so many ``choices``.
 
-    ``work`` is given the seconds that it waited, may take long, and returns what admits the request. ``refuse`` is told
+    ``work`` is given the seconds that it waited, may take long, and returns what admits the request. ``refuse`` gets
     what was raised. Neither is called for a request that was cancelled meanwhile.
     """
 
@@ -33,7 +33,7 @@ class Job:
 
 
 class CompilingLine:
-    """The line; its thread is started when the first request comes."""
+    """The compile queue; its thread is started when the first request comes."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
         self._patience = patience
@@ -43,7 +43,7 @@ class CompilingLine:
         self._is_started = False
 
     def __len__(self) -> int:
-        """How many requests there are, the one whose grammar is being compiled included."""
+        """Return the number of requests, the one whose grammar is being compiled included."""
         with self._changed:
             return len(self._waiting) + (self._current is not None)
 
@@ -70,7 +70,7 @@ class CompilingLine:
         while True:
             job = self._next()
             tell = self._work(job)
-            with self._changed:  # a cancellation comes before this, and is obeyed, or behind it, and finds the turns
+            with self._changed:  # a cancellation comes before this, and is obeyed, or later, and finds the sequences
                 if self._current is job:
                     self._current = None
                     tell()

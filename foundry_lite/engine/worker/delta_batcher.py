@@ -1,4 +1,4 @@
-"""Deltas on their way out of the worker: how many steps are told in one message."""
+"""Deltas on their way out of the worker: how many steps are sent in one message."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import time
 
 from foundry_lite.generation import Delta
 
-_PATIENCE = 0.004  # seconds that a token may wait to be told with others
+_PATIENCE = 0.004  # seconds that a token may wait to be sent with others
 
 
 class DeltaBatcher:
-    """Deltas of several quick steps become one message: a step of a tiny model takes less time than telling of it.
+    """Deltas of several quick steps become one message: a step of a tiny model takes less time than a message.
 
-    A lone turn is told each token as it is made. Among several, a turn's first token and its end are told at once and
-    everything else within ``_PATIENCE``, which leaves the cores to the model. Steps that take longer than that, as
-    those of models beyond some 100 million parameters do, are always told one by one. docs/decisions/0007.
+    Each token of a lone sequence is sent as it is made. Among several, a sequence's first token and its end are sent at
+    once and everything else within ``_PATIENCE``, which leaves the cores to the model. Steps that take longer than
+    that, as those of models beyond some 100 million parameters do, are always sent one by one. docs/decisions/0007.
     """
 
     def __init__(self) -> None:
         self._deltas: dict[tuple[int, int], Delta] = {}
-        self._known: set[tuple[int, int]] = set()  # request and choice whose first token has been told
+        self._known: set[tuple[int, int]] = set()  # request and choice whose first token has been sent
         self._told = 0.0
         self._is_urgent = False
 
     def add(self, deltas: list[tuple[int, Delta]]) -> int:
-        """Gather the deltas of one step; return how many turns ended."""
+        """Gather the deltas of one step; return how many sequences ended."""
         finished = 0
         for number, delta in deltas:
             key = number, delta.choice

@@ -1,4 +1,4 @@
-"""Requests to turns: renders, tokenises, compiles grammars, checks lengths, fills in the model's defaults."""
+"""Input processor: requests to sequences. Renders, tokenises, compiles grammars, checks lengths, fills in defaults."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CONTINUED = 8  # tokens before an answer that continues a text
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the loaded model can do: ``context_length`` is the most tokens of one sequence, answer included.
+    """Limits of the loaded model: ``context_length`` is the most tokens of one sequence, answer included.
 
     ``remedy`` is a sentence on how it could be more, where the model itself allows it.
     """
@@ -48,7 +48,7 @@ class Limits:
 class Draft:
     """A request that is read: its prompt in ``tokens``, and ``room`` for so many new ones.
 
-    ``stage`` is where its answer begins; ``None`` where no model is spoken to.
+    ``stage`` is the reasoning state in which its answer begins; ``None`` outside a conversation.
     """
 
     number: int
@@ -60,7 +60,7 @@ class Draft:
 
 
 class InputProcessor:
-    """Makes the turns of a request. Used from the intake thread, so that streams do not wait for it."""
+    """Makes the sequences of a request. Used from the intake thread, so that streams do not wait for it."""
 
     def __init__(self, load: Load, text: TextModel, limits: Limits) -> None:
         self._load = load
@@ -69,7 +69,7 @@ class InputProcessor:
         self._grammars = GrammarCompiler(Path(load.folder), limits.vocabulary, text.eos_ids)
 
     def prepare(self, number: int, request: GenerationRequest) -> list[Turn]:
-        """Make one turn for each choice. Raises `InvalidRequest`, or `QueueFull` when no grammar can be compiled."""
+        """Make a sequence for each choice. Raises `InvalidRequest`, or `QueueFull` when no grammar can be compiled."""
         draft = self.draft(number, request)
         return self.begin(draft) or self.compile(draft)
 
@@ -83,7 +83,7 @@ class InputProcessor:
         return Draft(number, request, tokens, room, self._stage(request, tokens), clock)
 
     def begin(self, draft: Draft) -> list[Turn] | None:
-        """Make the turns; ``None`` where a grammar must be compiled first. Raises `InvalidRequest`."""
+        """Make the sequences; ``None`` where a grammar must be compiled first. Raises `InvalidRequest`."""
         if is_free(draft.request):
             return self._turns(draft, None)
         began = time.perf_counter()
@@ -94,7 +94,7 @@ class InputProcessor:
         return self._turns(draft, constraint)
 
     def compile(self, draft: Draft, waited: float = 0.0) -> list[Turn]:
-        """Compile the grammar and make the turns. Raises as `prepare`.
+        """Compile the grammar and make the sequences. Raises as `prepare`.
 
         Used from one thread, which may be another. ``waited`` are the seconds that the request stood in line for it.
         """
@@ -138,7 +138,7 @@ class InputProcessor:
         return [self._text.token_bytes(token) for token in tokens]
 
     def _add_echo(self, turn: Turn, request: GenerationRequest) -> None:
-        """Have the first answer's turn tell the prompt, and how likely it is where that is asked for."""
+        """Have the first sequence emit the prompt, and its logprobs where they are asked for."""
         text, tokens, prompt = self._text, turn.prompt, request.prompt
         turn.echo = prompt.text if isinstance(prompt, Text) else text.decode(tokens)
         if request.prompt_logprobs is None:
@@ -234,7 +234,7 @@ class InputProcessor:
             raise InvalidRequest(f"'logit_bias' has the token id {beyond[0]}; {known}", "logit_bias", "invalid_value")
 
     def _with_own(self, request: GenerationRequest, room: int, *, has_form: bool) -> GenerationRequest:
-        """Fill in the model's own defaults; what ends an answer is left out where its form does, or it is to go on."""
+        """Fill in the model's defaults; without its stop strings and least length for a grammar or ``ignore_eos``."""
         own, goes_on = self._load.defaults, has_form or request.ignore_eos
         stop = request.stop if goes_on else tuple(dict.fromkeys((*request.stop, *own.stop)))
         sampling = _resolve(request.sampling, own, least=0 if goes_on else min(own.min_tokens, room))

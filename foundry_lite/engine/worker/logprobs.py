@@ -1,4 +1,4 @@
-"""Logprobs on their way out: told with the text they belong to, never before it and never for what a stop cut off."""
+"""Logprobs on their way out: emitted with the text they belong to, never before it nor for what a stop cut off."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from foundry_lite.generation import Logprob, TokenLogprob
 
 
 class LogprobBuffer:
-    """The tokens of one answer whose text has not been told yet."""
+    """Logprobs of the tokens of one answer whose text has not been emitted yet."""
 
     def __init__(self, text: TextModel) -> None:
         self._text = text
@@ -36,7 +36,7 @@ class LogprobBuffer:
 
 
 def describe(text: TextModel, token: int, logprob: float, top: Iterable[tuple[int, float]], start: int) -> TokenLogprob:
-    """Spell out a token that begins at character ``start``, and the likeliest in its place."""
+    """Spell out a token that begins at character ``start``, and the likeliest at its position."""
     return TokenLogprob(_spell(text, token, logprob), tuple(_spell(text, *one) for one in top), start)
 
 

@@ -92,7 +92,7 @@ class OutputProcessor:
 def begin_answer(
     request: GenerationRequest, voice: ModelFormat, stage: ReasoningState | None, detokenizer: Detokenizer
 ) -> OutputProcessor:
-    """Return the empty answer to a request; ``stage`` is where it begins, ``None`` where no model was spoken to."""
+    """Return the empty answer to a request; ``stage`` is where it begins, ``None`` outside a conversation."""
     tools = None
     if isinstance(request.prompt, Chat) and request.prompt.tools:
         names = request.tool_choice.names or tuple(tool.name for tool in request.prompt.tools)

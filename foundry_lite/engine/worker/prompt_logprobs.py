@@ -1,4 +1,4 @@
-"""How likely a prompt's own tokens are, chunk by chunk as their logits come."""
+"""Logprobs of a prompt's own tokens, chunk by chunk as their logits come."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOGITS_BYTES = 64 << 20  # that one chunk's logits may take; 110 tokens of a vo
 
 
 class PromptScores:
-    """The tokens of one prompt with their logprobs, and ``wanted`` of the likeliest in the place of each.
+    """The tokens of one prompt with their logprobs, and ``wanted`` of the likeliest at the position of each.
 
     ``starts`` are the characters at which they begin. Logits are looked at once, and not kept.
     """

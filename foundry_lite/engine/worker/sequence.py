@@ -1,4 +1,4 @@
-"""One answer to one admitted request inside the worker: the tokens it has, and where its time went."""
+"""A sequence: one answer to one admitted request inside the worker, its tokens, and where its time went."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class SequenceTimings:
-    """When things happened to a turn, and how long what was done for it took; seconds, monotonic."""
+    """Times at which a sequence reached its stages, and how long the work for it took; seconds, monotonic."""
 
     begun: float = field(default_factory=time.monotonic)
     admitted: float = 0.0
@@ -33,7 +33,7 @@ class SequenceTimings:
     detokenize: float = 0.0
 
     def timings(self) -> Timings:
-        """Return where the time of a turn that ends now went."""
+        """Return where the time of a sequence that ends now went."""
         return Timings(
             queue=self.admitted - self.begun,
             prefill=self.prefill,
@@ -48,7 +48,7 @@ class SequenceTimings:
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """One answer from its admission to its end; ``choice`` tells those of one request apart. Owned by the scheduler."""
+    """A sequence, one answer of a request, from admission to end; ``choice`` is its index. Owned by the scheduler."""
 
     number: int
     prompt: list[int]
@@ -62,7 +62,7 @@ class Turn:
     lookup: PromptLookup | None = None
     trail: LogprobBuffer | None = None
     tells_end: bool = False  # whether the end of turn has a logprob, as any token
-    echo: str | None = None  # the prompt's text, to be told before the answer
+    echo: str | None = None  # the prompt's text, to be emitted before the answer
     scores: PromptScores | None = None
     slot: int = -1
     cached: int = 0  # tokens of the prompt that were taken over, not computed
@@ -108,7 +108,7 @@ class Turn:
         )
 
     def end(self) -> Delta:
-        """End a turn that makes no answer, its prompt computed."""
+        """End a sequence that makes no answer, its prompt computed."""
         return self._finish(OutputPiece(), Finish.LENGTH, tokens=0)
 
     def _end_turn(self, choice: Choice) -> Delta:

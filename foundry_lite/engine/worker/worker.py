@@ -1,9 +1,10 @@
 """The process that runs one model: commands in on stdin, replies out on stdout.
 
 Three threads. The *intake* reads commands, renders and tokenises prompts, and refuses what cannot be run, so that a
-long prompt does not hold up the streams. Grammars that are new are compiled beside it, in the *compiling* line, so that
-one that takes long does not hold up the prompts. The *main* thread owns the scheduler and the runner; the libraries let
-go of the interpreter lock while they compute. When stdin ends, because the daemon closed it or died, the process ends.
+long prompt does not hold up the streams. Grammars that are new are compiled beside it, in the *compiling* queue, so
+that one that takes long does not hold up the prompts. The *main* thread owns the scheduler and the runner; the
+libraries let go of the interpreter lock while they compute. When stdin ends, because the daemon closed it or died,
+the process ends.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Worker:
         folder = Path(load.folder)
         self._inbox = inbox
         self._outbox = outbox
-        # Twice the slots: what ended turns computed stays in the other half, for as long as its memory lasts.
+        # Twice the slots: what ended sequences computed stays in the other half, for as long as its memory lasts.
         runner = open_runner(
             folder,
             threads=load.threads,
@@ -91,9 +92,9 @@ class Worker:
         self._scheduler = Scheduler(runner, most=load.slots, kv_tokens=kv_tokens, is_reproducible=load.reproducible)
         self._gathering = DeltaBatcher()
         self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
-        self._open = 0  # turns admitted and not ended: raised by the intake, lowered by the main loop
+        self._open = 0  # sequences admitted and not ended: raised by the intake, lowered by the main loop
         self._count = threading.Lock()
-        self._leaving: set[str] = set()  # adapters to forget once no turn uses them
+        self._leaving: set[str] = set()  # adapters to forget once no sequence uses them
         kv_bytes = min(kv_tokens, runner.slots * context_length) * runner.kv_bytes_per_token
         name, provider = runner_name(runner), load.provider
         outbox.send(
@@ -221,7 +222,7 @@ class Worker:
             self._compile(draft)
 
     def _compile(self, draft: Draft) -> None:
-        """Put a request in line whose grammar must be compiled first."""
+        """Queue a request whose grammar must be compiled first."""
         number, choices = draft.number, draft.request.choices
 
         def work(waited: float) -> Callable[[], None]:
