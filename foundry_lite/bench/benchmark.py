@@ -1,6 +1,6 @@
-"""What a model costs on this machine: time to first token, speed of prefill and decode, memory of the worker.
+"""Benchmark of a model on this machine: time to first token, speed of prefill and decode, memory of the worker.
 
-Definitions, on the monotonic clock of the process that asks, unless they say otherwise:
+Definitions, on the monotonic clock of the process that sends the requests, unless stated otherwise:
 
 - TTFT: from handing the request to the engine to its first token; where more requests are made at once than the
   worker has slots, waiting for one is part of it.
@@ -14,11 +14,12 @@ Definitions, on the monotonic clock of the process that asks, unless they say ot
   model's own is what lies above ``runtime_bytes``, the process's before it loaded the model: Python and the libraries.
 
 Percentiles are linear interpolations between the two nearest values. Prompts are random tokens of exact length, no two
-of which begin alike (`prompts`), so that nothing can be reused; what was reused all the same is counted. The end of
-turn is ignored, so that each request makes exactly the tokens asked for. The warm-up round is run and not counted.
+of which begin alike (`prompts`), so that nothing can be reused; what was reused all the same is counted.
+End-of-sequence tokens are ignored, so that each request generates exactly ``new_tokens``. The warm-up round is not
+counted.
 
 A round during which others took more than a tenth of the processor's time (`pressure`) is repeated, at most as often as
-there are rounds; the least disturbed rounds count, and a figure tells what was taken during them.
+there are rounds; the least disturbed rounds count, and `Row.pressure` reports what was taken during them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from foundry_lite.store.store import Artifact
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is run: every combination of prompt length and concurrency, ``rounds`` times in turn."""
+    """Workload of a benchmark: every combination of prompt length and concurrency, ``rounds`` times, alternating."""
 
     prompt_tokens: tuple[int, ...] = (128, 512)
     new_tokens: int = 64
@@ -86,7 +87,7 @@ async def measure_folder(
 ) -> BenchReport:
     """Do as `measure`, for a model folder that need not be installed.
 
-    A provider that cannot be loaded is an error here: figures of another one would be somebody else's.
+    A provider that cannot be loaded is an error: there is no fallback, its figures would describe another provider.
     """
     began = time.monotonic()
     engine = await load_engine(folder, replace(options, falls_back=False))
@@ -124,10 +125,10 @@ async def brief(
     rounds: int,
     command: str,
 ) -> Measured:
-    """Measure one workload on a worker of its own; ``command`` is what a person would run to see the same.
+    """Measure one workload on a worker of its own; ``command`` is the one that a user would run to repeat it.
 
-    TTFT, prefill and decode are medians over all requests, at ``streams`` requests at once. No other provider takes
-    the place of the one that is asked for. Raises `LoadFailed`, or `InvalidRequest` when a prompt does not fit.
+    TTFT, prefill and decode are medians over all requests, at ``streams`` requests at once. There is no
+    fallback to another provider. Raises `LoadFailed`, or `InvalidRequest` when a prompt does not fit.
     """
     workload = Workload((prompt_tokens,), new_tokens, (streams,), rounds)
     found = await measure_folder(folder, folder.name, options, workload, lambda _text: None)

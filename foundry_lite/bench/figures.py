@@ -51,7 +51,7 @@ class Row(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request: times in seconds, and the gaps between its tokens."""
+    """Timings of one benchmark request, in seconds, and the gaps between its tokens."""
 
     ttft: float
     prefill: float
@@ -63,7 +63,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round of a combination: ``seconds`` from the first request to the last token, and what others took of it."""
+    """Benchmark round of one combination: ``seconds`` from the first request to the last token, with its pressure."""
 
     seconds: float
     samples: tuple[Sample, ...]

@@ -1,7 +1,7 @@
 """Prompts of random tokens for a measurement: no two of a run begin alike, so that none comes out of the prefix cache.
 
 Prompts differ in their first token where the vocabulary has one for each, else in as few of the first as it takes. What
-is alike then is too little to be worth reusing; where it was reused all the same, `Usage.cached_tokens` says so.
+is alike then is too little to be worth reusing; where it was reused all the same, `Usage.cached_tokens` counts it.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What models are: their names, recipes and cards. Pure: no network, no state."""
+"""Catalog values of a model: names, quantization recipes, cards, reports. Pure: no network, no state."""

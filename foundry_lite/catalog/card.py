@@ -21,7 +21,7 @@ from foundry_lite.errors import DamagedArtifact
 
 
 class Evidence(Struct, frozen=True, omit_defaults=True):
-    """One measured figure: what it is, its unit, when and by what command, with which versions."""
+    """Measured figure of a card: metric, value and unit, with the date, command, machine and versions behind it."""
 
     metric: str
     value: float
@@ -34,7 +34,7 @@ class Evidence(Struct, frozen=True, omit_defaults=True):
 
 
 class Defaults(Struct, frozen=True, omit_defaults=True):
-    """What holds when a request says nothing: the model's own ``generation_config.json``, else OpenAI's defaults.
+    """Default generation parameters: from the model's own ``generation_config.json``, else OpenAI's defaults.
 
     ``max_new_tokens`` 0 is the end of the context. ``stop`` strings end an answer beside those of a request, and the
     tokens ``suppressed`` are never chosen.
@@ -53,7 +53,7 @@ class Defaults(Struct, frozen=True, omit_defaults=True):
 
 
 class Task(StrEnum):
-    """What a model is for."""
+    """Task of a model: text generation, embedding or reranking."""
 
     GENERATE = "generate"
     EMBED = "embed"
@@ -61,7 +61,7 @@ class Task(StrEnum):
 
 
 class Origin(StrEnum):
-    """What a step of a model's lineage is."""
+    """Kind of an ancestor in a model's lineage."""
 
     BASE = "base"  # the model that an adapter was trained over
     ADAPTER = "adapter"  # merged into the base before it
@@ -69,7 +69,7 @@ class Origin(StrEnum):
 
 
 class Ancestor(Struct, frozen=True, omit_defaults=True):
-    """One step of the lineage. ``digest`` is the sha256 over its weights' hashes; ``revision`` a commit of the Hub."""
+    """Ancestor in a lineage. ``digest`` is the sha256 over its weights' hashes; ``revision`` a commit of the Hub."""
 
     origin: Origin
     name: str
@@ -81,7 +81,7 @@ class Ancestor(Struct, frozen=True, omit_defaults=True):
 
 
 class Basis(StrEnum):
-    """How a size is known."""
+    """Basis of a size in a card: measured or computed."""
 
     MEASURED = "measured"  # files of that precision were built and counted
     COMPUTED = "computed"  # parameters times bytes for each
@@ -102,7 +102,7 @@ class Sizes(Struct, frozen=True):
 
 
 class Card(Struct, frozen=True, omit_defaults=True):
-    """What a model is, where it comes from, how this variant was built and what was measured of it.
+    """Card of a variant (``card.toml``): the model, its source and lineage, the recipe, defaults and evidence.
 
     ``lineage`` is in the order in which weights were made, base model first. ``command`` builds the same again.
     """
@@ -127,7 +127,7 @@ class Card(Struct, frozen=True, omit_defaults=True):
     sizes: Sizes | None = None
     goldens: tuple[Golden, ...] = ()
     evidence: tuple[Evidence, ...] = ()
-    dialect: str = ""  # how the model writes tool calls, where template and tokens do not tell: docs/tools.md
+    dialect: str = ""  # tool-call format, where template and tokens do not determine it: docs/tools.md
 
 
 def read_card(path: Path) -> Card:
@@ -139,7 +139,7 @@ def read_card(path: Path) -> Card:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """Return what changes whenever a file does, in place or by a rename."""
+    """Return a value that changes whenever a file does, by a write or by a rename."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 

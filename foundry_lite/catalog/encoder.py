@@ -1,8 +1,8 @@
-"""`encoder.json`: what an encoder's graph needs around it so that a text becomes a vector or a score.
+"""`encoder.json`: the settings that turn the output of an encoder's graph into a vector or a score.
 
 It lies beside ``model.onnx``, whose inputs and output it names. A batch is filled up on the right with ``pad_id``, and
 ``attention_mask`` is 0 there. Texts of an embedding model give hidden states ``(texts, tokens, dimensions)``, pooled as
-``pooling`` says over the tokens that are no padding; a pair of a reranker gives one logit ``(pairs, 1)``.
+``pooling`` selects, over the tokens that are not padding; a pair of a reranker gives one logit ``(pairs, 1)``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ENCODER = "encoder.json"
 
 
 class Pooling(StrEnum):
-    """How the vectors of a text's tokens become one."""
+    """Pooling of token vectors into one vector for the text."""
 
     MEAN = "mean"
     CLS = "cls"  # the first token's
@@ -29,14 +29,14 @@ class Pooling(StrEnum):
 
 
 class Activation(StrEnum):
-    """What makes a score of a reranker's logit."""
+    """Activation function that converts a reranker's logit to a score."""
 
     SIGMOID = "sigmoid"
     IDENTITY = "identity"
 
 
 class Similarity(StrEnum):
-    """How vectors are to be compared."""
+    """Similarity function by which embedding vectors are to be compared."""
 
     COSINE = "cosine"
     DOT = "dot"
@@ -45,9 +45,9 @@ class Similarity(StrEnum):
 
 
 class Encoder(Struct, frozen=True, omit_defaults=True):
-    """One encoder. ``max_length`` is in tokens, special ones included; what is longer is cut.
+    """Encoder settings. ``max_length`` is in tokens, special ones included; longer inputs are truncated.
 
-    ``prompts`` are texts to be put before the input, by name; ``default_prompt`` names the one that is used unasked.
+    ``prompts`` are prefixes of the input, by name; ``default_prompt`` names the one that is used by default.
     """
 
     task: Task

@@ -1,6 +1,6 @@
-"""How a variant is built: everything the builder is told, and nothing else.
+"""Quantization recipe of a variant: all parameters of its build, and nothing else.
 
-A recipe and the name of its variant say the same: `Recipe.variant` and `parse_variant` are each other's inverse.
+A recipe and the name of its variant are equivalent: `Recipe.variant` and `parse_variant` are each other's inverse.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Precision(StrEnum):
 
 
 class Algorithm(StrEnum):
-    """How a weight's few bits are chosen."""
+    """Quantization algorithm: chooses the integer of each weight."""
 
     RTN = "rtn"  # round to nearest
     K_QUANT = "kq"  # scale and zero point of each block by a weighted search
@@ -65,9 +65,9 @@ class KvPrecision(StrEnum):
 
 
 class Recipe(Struct, frozen=True, omit_defaults=True):
-    """One way to build a model. ``block_size`` is the number of weights that share a scale; ``None`` in floats.
+    """Quantization recipe. ``block_size`` is the number of weights that share a scale; ``None`` in floats.
 
-    ``symmetric`` quantization has no zero points: the builder's default, and the only form with the fast kernels.
+    ``symmetric`` quantization has no zero points: the builder's default, and the only format with the fast kernels.
     ``mixed`` gives the head and the most sensitive matrices 8 bits where the others have 4.
     """
 
@@ -103,7 +103,7 @@ _WORDS: dict[str, dict[str, Any]] = {
 
 
 def recipe_for(precision: Precision, block_size: int | None = None) -> Recipe:
-    """Return the recipe for a precision; quantized ones use blocks of 32 unless told otherwise."""
+    """Return the recipe for a precision; quantized ones use blocks of 32 by default."""
     if not precision.is_quantized:
         return Recipe(precision)
     return Recipe(precision, block_size or 32)
@@ -130,7 +130,7 @@ def parse_variant(text: str) -> Recipe:
 
 
 def contradiction(recipe: Recipe) -> str:
-    """Say what of a recipe excludes what else; an empty text when nothing does."""
+    """Return which fields of a recipe exclude each other, as a message; an empty string when none do."""
     if not recipe.precision.is_quantized and (recipe.block_size or recipe.mixed or not recipe.symmetric):
         return f"{recipe.precision} is not quantized, so it has no blocks, zero points or mixed bits"
     if not recipe.precision.is_quantized and recipe.algorithm is not Algorithm.RTN:

@@ -1,4 +1,4 @@
-"""How a model is named: ``name``, ``name:variant``, and either of them with ``@adapter``.
+"""Model references: ``name``, ``name:variant``, and either of them with ``@adapter``.
 
 Valid: ``mine``, ``mine:cpu-int4``, ``mine@support``, ``mine:cpu-int4-lora@support``. Not valid: ``Mine``, ``a/b``,
 ``:x``, ``..``, ``a@b:c``, 65 characters. Each part is one folder on disk, so the grammar is also what keeps a reference

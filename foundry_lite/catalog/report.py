@@ -1,4 +1,4 @@
-"""What was measured of a variant: its loss against the source, its task, its speed and memory. Only figures."""
+"""Build report: measured loss against the source, task score, speed and memory of each candidate, and the verdict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FINGERPRINT = "fingerprint.json"  # beside the model: `engine.runners.fingerprin
 
 
 class TextLoss(Struct, frozen=True, omit_defaults=True):
-    """One set of texts, predicted token by token. Divergences are Kullback-Leibler's from the source, in nats.
+    """Loss on one set of texts, predicted token by token: perplexity, and KL divergence from the source in nats.
 
     ``None`` where there is no source to compare with (a ready ONNX folder): then only the perplexity is known.
     """
@@ -59,7 +59,7 @@ class Quality(Struct, frozen=True, omit_defaults=True):
 
 
 class Pressure(Struct, frozen=True):
-    """What others took of the processor while something was measured, as shares of the time of the cores in use.
+    """CPU pressure during a measurement, as shares of the time of the cores in use.
 
     ``others`` is the work of other processes, ``stolen`` what the hypervisor gave to others; ``waited`` is the share of
     the time for which some task, perhaps one of ours, was ready and had no core (Linux). ``load`` is the load average
@@ -78,7 +78,7 @@ class Pressure(Struct, frozen=True):
 
     @property
     def is_disturbing(self) -> bool:
-        """Whether others took so much that a figure of speed may say more of them than of the model."""
+        """Return whether the pressure is so high (above a tenth) that figures of speed are unreliable."""
         return self.taken > 0.1
 
 
@@ -107,19 +107,19 @@ class Measured(Struct, frozen=True):
 
     @property
     def is_disturbed(self) -> bool:
-        """Whether the machine did much else at the time."""
+        """Return whether the pressure during the measurement was disturbing (`Pressure.is_disturbing`)."""
         return self.pressure is not None and self.pressure.is_disturbing
 
     @property
     def model_bytes(self) -> int | None:
-        """What the model itself takes after loading, above the process that it is loaded into."""
+        """Memory of the model itself in bytes: the worker's after loading, less that before; ``None`` if unknown."""
         if self.loaded_bytes is None or self.runtime_bytes is None:
             return None
         return max(0, self.loaded_bytes - self.runtime_bytes)
 
 
 class Verdict(Struct, frozen=True):
-    """What the gate says: one sentence for each bound that is missed; none when the variant passes."""
+    """Verdict of the quality gate: one sentence for each bound that is missed; none when the variant passes."""
 
     misses: tuple[str, ...] = ()
 
@@ -129,7 +129,7 @@ class Verdict(Struct, frozen=True):
 
 
 class Candidate(Struct, frozen=True, omit_defaults=True):
-    """One recipe that was built, whether it was taken or refused."""
+    """Candidate of a build: a recipe with its size, quality, verdict and measurements, accepted or refused."""
 
     recipe: Recipe
     size_bytes: int

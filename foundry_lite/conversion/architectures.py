@@ -1,4 +1,4 @@
-"""The families of decoders that can be converted: which exporter makes the graph, and what a configuration may not ask.
+"""The families of decoders that can be converted: which exporter makes the graph, and which configurations are refused.
 
 Each family is converted from random weights and compared with transformers by tests/integration/test_families.py;
 docs/families.md is the table that it writes. Why which exporter: docs/decisions/0019.
@@ -22,11 +22,11 @@ Check = Callable[[Config], str]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How models of one architecture are converted.
+    """Architecture of decoders, with the exporter and limits of its conversion.
 
-    ``context_length`` is the most tokens that the converted model can take, ``None`` for all that its configuration
-    says. ``notes`` are sentences that the user should read. ``why_not`` says of a configuration why it cannot be
-    converted, with an empty text when it can.
+    ``context_length`` is the most tokens that the converted model can take, ``None`` for the configuration's own limit.
+    ``notes`` are sentences that the user should read. ``why_not`` returns why a configuration cannot be converted, an
+    empty string when it can.
     """
 
     name: str
@@ -87,7 +87,7 @@ def _odd_heads(config: Config) -> str:
 
 
 def head_size(config: Config) -> int:
-    """Return the numbers of one attention head; 0 when the configuration does not say."""
+    """Return the size of one attention head; 0 when the configuration does not have it."""
     own = config.get("head_dim")
     hidden, heads = (
         config.get("hidden_size", config.get("n_embd")),

@@ -1,4 +1,4 @@
-"""What is to be built: one value, written into the job's record, from which the same build can be run again."""
+"""Build specification: one value, written into the job's record, from which the same build can be run again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from foundry_lite.conversion.sources.source_model import SourceModel
 
 
 class Walk(StrEnum):
-    """Which of an order's recipes are installed."""
+    """Selection of the recipes of a build that are installed."""
 
     ALL = "all"  # each of them
     FIRST = "first"  # the first that passes the gate; those after it are not built
@@ -23,9 +23,9 @@ class Walk(StrEnum):
 
 
 class BuildSpec(Struct, frozen=True, omit_defaults=True):
-    """One build. ``path`` is the source, ``base`` the model that an adapter is to be merged into.
+    """Build specification. ``path`` is the source, ``base`` the model that an adapter is to be merged into.
 
-    ``recipes`` is empty for what suits the source. ``eval`` is a file of the user's own cases (`cases`).
+    Empty ``recipes`` mean those that suit the source. ``eval`` is a file of the user's own cases (`cases`).
     ``replaces`` an installed model of that name; ``adds`` to it, or replaces one variant of it.
     """
 
@@ -43,7 +43,7 @@ class BuildSpec(Struct, frozen=True, omit_defaults=True):
 
 
 # From the smallest and fastest upwards, each with clearly less loss than the one before (docs/decisions/0017). GPTQ
-# would stand behind the first, but takes many times as long as the others: it is built when it is asked for.
+# would stand behind the first, but takes many times as long as the others: it is built on request only.
 AUTO = (
     Recipe(Precision.INT4, 128),
     Recipe(Precision.INT4, 128, mixed=True),
@@ -60,7 +60,7 @@ _ENCODERS = (Recipe(Precision.INT8, 32, fast_prefill=True), Recipe(Precision.INT
 def fitting(order: BuildSpec, found: SourceModel) -> BuildSpec:
     """Return the order with the recipes that suit its source, if it names none.
 
-    A source that comes quantized keeps its own integers, whatever walk was asked for.
+    A source that comes quantized keeps its own integers, whatever ``walk`` is.
     """
     if order.recipes:
         return order

@@ -13,7 +13,7 @@ from foundry_lite.store.manifest import Check
 
 @dataclass(slots=True)
 class Trial:
-    """One candidate. ``built`` is ``None`` when it could not be built or is broken; the verdict says why."""
+    """Candidate of a running build. ``built`` is ``None`` if it could not be built or is broken; `verdict` has why."""
 
     recipe: Recipe
     built: Result | None
@@ -28,7 +28,7 @@ class Trial:
         return self.recipe.variant
 
     def candidate(self) -> Candidate:
-        """Return what is written down of it."""
+        """Return its record for the build report."""
         size = 0 if self.built is None else size_of(self.built.folder)
         return Candidate(self.recipe, size, self.quality, self.verdict, self.measured)
 

@@ -29,7 +29,7 @@ _MOST_NAMED = 5  # files in a sentence
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What a build installed. ``notes`` are sentences that the user should read."""
+    """Installed artifacts of a build. ``notes`` are sentences that the user should read."""
 
     artifacts: tuple[Artifact, ...]
     notes: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Staged:
         return Installed(found, (f"The same '{name}' had been installed already while this was built.",) * is_taken)
 
     def _is_there(self, staged: Sequence[Manifest]) -> bool:
-        """Say whether variants with the same files and defaults are installed already."""
+        """Return whether variants with the same files and defaults are installed already."""
         with suppress(ModelNotFound, DamagedArtifact):
             there = [self.store.resolve(ModelRef(self.order.name, one.variant)) for one in staged]
             cards = [read_card(self.folder / variant / CARD) for variant in self.variants]

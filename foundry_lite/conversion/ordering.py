@@ -1,4 +1,4 @@
-"""From what a user says to an order: of an installed model by name, or of a source by its path."""
+"""Makes a build specification from a user's options: of an installed model by name, or of a source by its path."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How a source becomes installed variants. `build` is the table of contents.
+"""Build pipeline from a source to installed variants. `build` is the table of contents.
 
-Every step that costs something is kept under the hash of its inputs (`steps`), so a build that was interrupted, or is
-asked for again with another recipe, does only what is new. What is installed appears by one rename for each variant.
+The result of every costly step is cached by the hash of its inputs (`step_cache`), so a build that was interrupted, or
+is repeated with another recipe, does only what is new. Each variant is installed by one rename.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _QUALITY, _MEASURED = "quality.json", "measured.json"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where builds happen: the store that they install into, their records, what they keep."""
+    """Build context: the store to install into, the job store, the step cache, the settings."""
 
     store: Store
     jobs: JobStore
@@ -57,7 +57,7 @@ class Site:
 
 
 def open_site(settings: Settings, talk: Callable[[str], None] | None = None) -> Site:
-    """Return the site of a home folder; ``talk`` hears of toolchains that are being installed."""
+    """Return the build context of a home folder; ``talk`` gets the progress of toolchain installations."""
     home = settings.home
     toolchains = Toolchains(home / "toolchains", wheels=settings.wheels, tell=talk)
     return Site(Store(home), JobStore(home), StepCache(home / "build", toolchains), settings)
@@ -65,7 +65,7 @@ def open_site(settings: Settings, talk: Callable[[str], None] | None = None) -> 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a build installed, the chosen one first, and everything that was tried."""
+    """Result of a build: the installed artifacts, the chosen one first, and the report of all candidates."""
 
     job: Job
     artifacts: tuple[Artifact, ...]
@@ -102,7 +102,7 @@ async def build(order: BuildSpec, site: Site, tell: Tell, job: Job | None = None
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What was seen of an order before anything was done."""
+    """Preflight inspection of a build: its specification, the source model, the evaluation cases."""
 
     order: BuildSpec
     found: SourceModel
@@ -126,7 +126,7 @@ def look(order: BuildSpec, site: Site, begun: str | None = None) -> Sight:
 
 
 class _Build:
-    """One build while it runs."""
+    """Build run: the state of one build and its steps."""
 
     def __init__(self, order: BuildSpec, site: Site, journal: JobProgress) -> None:
         self._order = order

@@ -1,4 +1,4 @@
-"""What is looked at before a build begins: that its name is free, that it fits, and which bytes it is made from."""
+"""Preflight checks of a build: enough memory, enough disk space, and the fingerprint of the source's files."""
 
 from __future__ import annotations
 

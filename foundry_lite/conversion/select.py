@@ -1,4 +1,4 @@
-"""Which of an order's recipes are built, and which of those are installed."""
+"""Selection of recipes: builds a specification's candidates and chooses those to install."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Attempt = Callable[[Recipe], Awaitable[Trial]]
 
 
 async def walk(order: BuildSpec, attempt: Attempt, trials: list[Trial]) -> list[Trial]:
-    """Build recipes with ``attempt`` as the order says, each into ``trials``; return those to install, the best first.
+    """Build recipes with ``attempt`` as ``order`` has it, add each to ``trials``; return those to install, best first.
 
     A candidate that cannot be built, or is broken, is a refused one as long as others may do. Raises `GateFailed`, or
     what the last candidate failed with.
@@ -45,7 +45,7 @@ async def _attempt(order: BuildSpec, attempt: Attempt, recipe: Recipe) -> Trial:
 
 
 def explain(order: BuildSpec, trials: Sequence[Trial], chosen: Sequence[Trial]) -> str:
-    """Say in one or two sentences why what was chosen was chosen, or, when nothing was, why not."""
+    """Return the reason for the choice in one or two sentences or, when nothing was chosen, why not."""
     refused = [f"{one.variant} was refused: {'; '.join(one.verdict.misses)}" for one in trials if one not in chosen]
     if not chosen:
         return f"none of {len(trials)} candidates passes the gate. {'. '.join(refused)}"

@@ -1,7 +1,7 @@
-"""What each step's result is made from, and so what goes into the key that it is kept under.
+"""Step keys: the inputs of each step's result, which make up its key in the step cache.
 
 Every function returns the inputs of one step, as JSON values, and its `Makers`: the modules that run, with the
-toolchains that they run in. What is not named here does not change a result; what is named and changes makes a new one.
+toolchains that they run in. Anything not named here must not change a result; a change of anything named does.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def export(found: SourceModel, prepared: str) -> Key:
 
 
 def ask(found: SourceModel, prepared: str, enquiry: Any) -> Key:
-    """Return the key of what the source says; ``enquiry`` is all that it is asked."""
+    """Return the key of the reference; ``enquiry`` is the input of the reference run."""
     module = "encoder_reference" if _is_encoder(found) else "decoder_reference"
     inputs = {"prepared": prepared, "enquiry": msgspec.to_builtins(enquiry)}
     return inputs, Makers((f"{_CONVERSION}.torch_scripts.{module}",), toolchains=(GENAI,))

@@ -23,7 +23,7 @@ _HALF = 16  # bits; a graph with fewer is quantized already
 
 
 class Line(Protocol):
-    """What the pipeline asks for, step by step. Folders named ``target`` exist and are empty."""
+    """Interface of a model task to the build pipeline, step by step. Folders named ``target`` exist and are empty."""
 
     has_source: bool
     is_finished: bool
@@ -34,13 +34,13 @@ class Line(Protocol):
     async def export(self, found: SourceModel, prepared: Path, target: Path, step: StepContext) -> None: ...
 
     def enquire(self, found: SourceModel, cases: tuple[Case, ...]) -> Any:
-        """Return what the source is asked, a value that can be written as JSON; ``None`` where there is no source."""
+        """Return the input of the reference run, a JSON value; ``None`` where there is no source."""
 
     async def ask(self, enquiry: Any, prepared: Path, target: Path, step: StepContext) -> None:
-        """Record what the source says."""
+        """Record the reference: the source's own results."""
 
     def judge(self, prepared: Path, asked: Path, cases: tuple[Case, ...]) -> None:
-        """Raise `CheckFailed` when what the source says is of no use."""
+        """Raise `CheckFailed` when the reference is of no use."""
 
     async def derive(self, exported: Path, prepared: Path, target: Path, recipe: Recipe, step: StepContext) -> None: ...
 
@@ -93,7 +93,7 @@ class DecoderTask:
 
 
 class EncoderTask:
-    """Models that turn text into vectors or scores."""
+    """Models that convert text to vectors or scores."""
 
     has_source = True
     is_finished = False

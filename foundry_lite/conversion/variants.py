@@ -1,8 +1,8 @@
-"""One variant of a model: quantized, given its companion and places for adapters, as its recipe says.
+"""Makes a variant of a model from its recipe: quantization, the companion graph, LoRA targets.
 
-Variants for the CPU are derived from the float32 export (`graph`). Those for other providers are made by the builder
-itself, from the float folder, wherever it can build without the device; what it cannot is refused, and said so.
-OpenVINO runs the CPU's graphs: its variants are those, with a configuration that asks for its provider.
+Variants for the CPU are derived from the float32 export (`quantize.derive`). Those for other providers are made by the
+builder itself, from the float folder, wherever it can build without the device; others are refused with the reason.
+OpenVINO runs the CPU's graphs: its variants are those, with a configuration that selects its provider.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ async def derive(exported: Path, prepared: Path, target: Path, recipe: Recipe, s
 
 
 def is_by_builder(recipe: Recipe) -> bool:
-    """Say whether onnxruntime-genai's builder makes the whole variant, from the float folder."""
+    """Return whether onnxruntime-genai's builder makes the whole variant, from the float folder."""
     return recipe.provider in _BUILDER
 
 
 def is_calibrated(recipe: Recipe) -> bool:
-    """Say whether the float graph is run over texts to make the variant, so that the processor's kernels decide."""
+    """Return whether a variant needs calibration: the float graph is run, so results depend on the CPU's kernels."""
     return recipe.algorithm is Algorithm.GPTQ or recipe.kv is KvPrecision.INT8 or recipe.mixed
 
 
 def is_run_here(recipe: Recipe) -> bool:
-    """Say whether builds run a variant of this recipe, and so can check and measure it."""
+    """Return whether builds run a variant of this recipe, and so can check and measure it."""
     return recipe.provider is Provider.CPU
 
 
 def why_not_built(recipe: Recipe) -> str:
-    """Say why nothing here can build a recipe; an empty text when something can."""
+    """Return why a recipe cannot be built here; an empty string when it can."""
     provider = recipe.provider
     if provider in (Provider.QNN, Provider.COREML):
         return (

@@ -1,1 +1,1 @@
-"""Which variant of a model suits this machine, by measurement."""
+"""Tuning: measures the variants of a model on this machine and chooses the one that suits it."""

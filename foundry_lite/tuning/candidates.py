@@ -1,4 +1,4 @@
-"""What is tried: the variants of a model, each with the providers and numbers of threads that it can use here."""
+"""Candidates of tuning: a model's variants, each with the execution providers and thread counts usable here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RUNS_CPU_FOLDERS = (Provider.OPENVINO,)  # takes the graph that was made for th
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to run a model. ``trial`` is its line of the table, still without figures."""
+    """Candidate of tuning: an artifact, and ``trial``, its row of the table, still without figures."""
 
     artifact: Artifact
     trial: Trial
@@ -33,7 +33,7 @@ def installed(store: Store, name: str, variants: Sequence[str] = ()) -> tuple[Ar
     Where somebody put variants of other weights under one name, those of the newest are meant. Raises
     `ModelNotFound`, or `DamagedArtifact` when none can be read.
     """
-    store.resolve(ModelRef(name))  # which raises what is to be said where there is none
+    store.resolve(ModelRef(name))  # raises where there is none
     found = [one for one in store.scan().artifacts if one.manifest.name == name]
     weights = max(found, key=lambda one: one.manifest.created).manifest.weights_digest
     same = (one for one in found if one.manifest.weights_digest == weights)

@@ -1,8 +1,9 @@
-"""Which of the measured candidates is taken, and the sentence that says why. Pure: no clock, no disk.
+"""Choice among the measured candidates, with the reason as a sentence. Pure: no clock, no disk.
 
-The rule, justified in docs/decisions/0015: what misses a demand or the gate is out; of the rest the highest throughput
-at the demanded streams wins; within the measured noise of it, the first token that comes soonest; within the noise of
-that, the smallest memory. Noise is what the rounds show: the median over all candidates of (highest - lowest) / median.
+The rule, justified in docs/decisions/0015: candidates that miss a constraint or the gate are out; of the rest the
+highest throughput at the required number of streams wins; within the measured noise of it, the lowest TTFT; within the
+noise of that, the smallest memory. Noise is the median over all candidates of (highest - lowest) / median of a
+candidate's rounds.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def memory(measured: Measured) -> int | None:
 
 
 def misses(trial: Trial, constraints: Constraints) -> tuple[str, ...]:
-    """Say which demands a trial misses, each in one sentence with both figures."""
+    """Return the constraints that a trial misses, each in one sentence with both figures."""
     found = list(_misses_of_quality(trial, constraints.min_quality))
     measured = trial.measured
     if measured is None:
@@ -106,9 +107,9 @@ def _dominator(trial: Trial, others: Sequence[Trial]) -> str:
 
 
 def dominates(one: Trial, other: Trial) -> bool:
-    """Say whether ``one`` is nowhere worse than ``other`` and somewhere better.
+    """Return whether a trial dominates the ``other``: it is nowhere worse and somewhere better.
 
-    Looked at are quality, memory, TTFT, and the tokens per second of a stream and of all. A figure that only one of
+    Compared are quality, memory, TTFT, and the tokens per second of a stream and of all. A figure that only one of
     them has leaves the two without an order.
     """
     ours, theirs = _scores(one), _scores(other)

@@ -1,6 +1,6 @@
 """Measuring candidates against each other: a round of each in turn, so that a slow minute of the machine hits all.
 
-Each turn is a worker of its own, one at a time: nothing but the candidate is in memory.
+Each run is a worker of its own, one at a time: nothing but the candidate is in memory.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _THEIR_OWN = (LoadFailed, EngineDied, EngineBusy, InvalidRequest)  # what one ca
 async def measure(
     candidates: Sequence[Candidate], constraints: Constraints, settings: Settings, tell: Callable[[str], None]
 ) -> list[Trial]:
-    """Run every round and return the trials with their figures. What fails once is not tried again, and says why.
+    """Run every round and return the trials with their figures. A failed candidate is not retried; its trial has why.
 
-    Rounds go forwards and backwards in turn, so that nobody is always the one who runs after the hottest.
+    Rounds go forwards and backwards in turn, so that no candidate always runs after the hottest one.
     """
     found: list[list[Measured]] = [[] for _ in candidates]
     failed: dict[int, str] = {}

@@ -30,7 +30,7 @@ WANTED = (*AUTO, msgspec.structs.replace(AUTO[0], fast_prefill=True))
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What `tune` is asked for. Empty ``variants``, ``threads`` or ``providers`` mean all that make sense here."""
+    """Tuning request. Empty ``variants``, ``threads`` or ``providers`` mean all that make sense here."""
 
     name: str
     constraints: Constraints

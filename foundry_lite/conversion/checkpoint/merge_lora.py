@@ -36,7 +36,7 @@ _WRITTEN = (".safetensors", ".jinja")  # not taken over as they are
 
 
 class Job(Struct, frozen=True):
-    """One merge; all are paths. ``target`` is an existing, empty folder."""
+    """Merge of a LoRA adapter into its base; all fields are paths. ``target`` is an existing, empty folder."""
 
     adapter: str
     base: str

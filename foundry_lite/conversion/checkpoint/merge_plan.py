@@ -1,4 +1,4 @@
-"""What a PEFT adapter does to each tensor of its base, found from the names and shapes in the two files.
+"""Merge plan of a PEFT adapter: its change to each base tensor, found from names and shapes in the two files.
 
 Source: the names that PEFT (0.21) saves. ``base_model.model.`` stands before the name of a module, which is followed by
 ``lora_A.weight`` and ``lora_B.weight``; ``lora_embedding_A`` and ``lora_embedding_B``; ``lora_B.bias``;
@@ -42,7 +42,7 @@ _ONE_BASE = "Give the model that it was trained on: --base PATH."
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What becomes of one tensor of the base. All texts but ``source`` are names in the adapter's file, or empty.
+    """Change of one base tensor by the merge. All strings but ``source`` are names in the adapter's file, or empty.
 
     In order: ``whole`` or else ``source``, the base's tensor, is taken; rows are replaced; ``up``·``down`` times
     ``scale`` is added; with a ``magnitude`` every output is brought to that length; ``added`` times ``scale`` is added.
@@ -251,7 +251,7 @@ def _complete_factors(
 def _is_transposed(
     module: str, size: tuple[int, int], shape: tuple[int, ...], config: dict[str, Any], base_config: dict[str, Any]
 ) -> bool:
-    """Say whether a layer is stored as ``(inputs, outputs)``; ``fan_in_fan_out`` is only what the last layer was."""
+    """Return whether a layer is stored as ``(inputs, outputs)``; ``fan_in_fan_out`` is only that of the last layer."""
     if size[0] != size[1]:
         return size[::-1] == shape
     old = base_config.get("model_type") in ("gpt2", "openai-gpt", "imagegpt")

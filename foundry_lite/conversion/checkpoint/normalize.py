@@ -1,7 +1,7 @@
 """A source as a Hugging Face folder of floats: what the exporters, and transformers as the reference, are given.
 
 For most sources that is a folder of links to their own files. An adapter is merged into its base, a checkpoint is put
-together, quantized weights become floats again; where they came with scales of their own, `grid` keeps those.
+together, quantized weights become floats again; where they came with scales of their own, `source_grid` keeps those.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ async def _link_files(found: SourceModel, target: Path, _step: StepContext) -> N
         except OSError:  # Windows without the privilege
             link.write_bytes(path.read_bytes())
     shards = [path for path in found.files if path.suffix == ".safetensors"]
-    if shards and SINGLE not in {path.name for path in shards}:  # the source's own index may say more, or other things
+    if shards and SINGLE not in {path.name for path in shards}:  # the source's own index may list others
         (target / INDEX).write_text(json.dumps(index_of(shards)), encoding="utf-8")
 
 
 def _change(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Put a changed configuration in the place of one that may be a link to the source's own file."""
+    """Replace a configuration, which may be a link to the source's own file, by a changed one."""
     if not path.is_file():
         return
     before = json.loads(path.read_bytes())

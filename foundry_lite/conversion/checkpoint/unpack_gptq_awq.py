@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def unpack(folder: Path, target: Path) -> None:
-    """Write ``model.safetensors`` in float32, its grid, and a config.json that tells of floats, into ``target``."""
+    """Write ``model.safetensors`` in float32, its grid, and a config.json without quantization, into ``target``."""
     packing = read_packing(folder)
     weights = find_weights(folder)
     found = find_matrices(weights, packing)

@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 from foundry_lite.errors import BadSetting
 from foundry_lite.generation import Chat, Message, Role, Tool, ToolCall
 
-MAX_TOKENS = 256  # of an answer, where the case does not say
+MAX_TOKENS = 256  # of an answer, where the case sets no limit
 
 _LARGEST = 256 << 20  # bytes of a file
 _MOST = 20_000  # cases
@@ -29,10 +29,10 @@ _FENCE = re.compile(r"^```\w*\n(.*)\n```$", re.DOTALL)
 
 
 class Comparison(StrEnum):
-    """How an answer is compared with what is expected."""
+    """Comparison of an answer with the expected value of an evaluation case."""
 
-    EXACT = "exact"  # the same text, but for white space around it
-    CONTAINS = "contains"  # the expected text is somewhere in it
+    EXACT = "exact"  # the same string, but for white space around it
+    CONTAINS = "contains"  # the expected string is somewhere in it
     REGEX = "regex"  # the expression is found in it
     NUMBER = "number"  # its last number is this one
     JSON = "json"  # it is this JSON value, however it is written
@@ -40,7 +40,7 @@ class Comparison(StrEnum):
 
 
 class Case(Struct, frozen=True):
-    """One line of the file. ``expected`` is a text, a number, a JSON value, or a list of ``{name, arguments}``."""
+    """Evaluation case, a line of the file. ``expected``: string, number, JSON value, list of ``{name, arguments}``."""
 
     line: int
     chat: Chat
@@ -121,7 +121,7 @@ def read_cases(path: Path) -> tuple[Case, ...]:
 
 
 def passes(case: Case, text: str, calls: Sequence[ToolCall]) -> bool:
-    """Say whether an answer is what the case expects. ``text`` is what the answer has beside its tool calls."""
+    """Return whether an answer meets the case. ``text`` is the answer without its tool calls, ``calls``."""
     if case.check is Comparison.TOOL_CALL:
         return _same([{"name": one.name, "arguments": _parse(one.arguments)} for one in calls], case.expected)
     return not calls and _COMPARE[case.check](text.strip(), case.expected)
@@ -168,7 +168,7 @@ def _call(wire: _Call) -> ToolCall:
 
 
 def _usual_check(expected: Any, *, has_tools: bool) -> Comparison:
-    """Return how such a value is compared where the case does not say."""
+    """Return the default comparison for an expected value."""
     if isinstance(expected, str):
         return Comparison.EXACT
     if isinstance(expected, int | float) and not isinstance(expected, bool):
@@ -179,7 +179,7 @@ def _usual_check(expected: Any, *, has_tools: bool) -> Comparison:
 
 
 def _expected(at: str, expected: Any, check: Comparison) -> Any:
-    """Return the value in the form that `passes` compares. Raises `BadSetting` when the check cannot take it."""
+    """Return the expected value as `passes` compares it. Raises `BadSetting` when the check cannot take it."""
     try:
         if check is Comparison.TOOL_CALL:
             calls = expected if isinstance(expected, list) else [expected]

@@ -28,7 +28,7 @@ _KV_BYTES = 256 << 20  # of keys and values, unless one answer needs more
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One whole answer. ``failed`` says why there is none."""
+    """Complete answer of a model: text and tool calls. ``failed`` is the reason if there is none."""
 
     text: str = ""
     pieces: tuple[CallPiece, ...] = ()
@@ -39,7 +39,7 @@ class Said:
         return join_calls(self.pieces)
 
     def is_same(self, other: Said) -> bool:
-        """Say whether both say and call the same; the ids of calls are drawn at random."""
+        """Return whether text and tool calls are equal; the random ids of calls are ignored."""
         mine, theirs = ([(call.name, call.arguments) for call in one.calls] for one in (self, other))
         return self.text == other.text and mine == theirs
 
@@ -89,7 +89,7 @@ class Answerer:
 
 
 def read_answer(text_model: TextModel, chat: Chat, tokens: Sequence[int], eos: Sequence[int]) -> Said:
-    """Return what the engine would tell of an answer with these tokens."""
+    """Return the answer that the engine would emit for these tokens."""
     stage = text_model.stage(text_model.encode_chat(chat))
     answer = begin_answer(GenerationRequest(chat), text_model.voice, stage, text_model.detokenizer())
     parts = [answer.feed(token) for token in tokens if token not in eos]

@@ -1,7 +1,7 @@
 """Is the converted model still the source, and what did it lose? Asks transformers once, and runs what the engine runs.
 
 Some families convert wrongly without an error, so every build passes here before it is committed. What is measured and
-how: docs/quality.md. Whether a loss is accepted is for `gate` to say; here only what is broken is refused.
+how: docs/quality.md. `gate` decides whether a loss is accepted; only broken variants are refused here.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _CONTEXT = 4096  # as in `score_variant`
 
 
 def enquire(found: SourceModel, cases: tuple[Case, ...]) -> Enquiry:
-    """Return all that the source is asked."""
+    """Return the enquiry for the reference run of the source."""
     goldens = [as_question(chat, max_tokens=_GOLDEN_TOKENS, name="a golden prompt") for chat in _golden_chats()]
     return Enquiry(
         texts=sample(),
@@ -80,7 +80,7 @@ def enquire(found: SourceModel, cases: tuple[Case, ...]) -> Enquiry:
 async def ask_source(enquiry: Enquiry, prepared: Path, target: Path, step: StepContext) -> None:
     """Have transformers compute, in float32, all that variants are compared with; write it into ``target``.
 
-    Raises `BuildFailed` when the source cannot be asked.
+    Raises `BuildFailed` when the source cannot be run.
     """
     order = step.scratch / "enquiry.json"
     order.write_bytes(msgspec.json.encode(enquiry))
@@ -90,7 +90,7 @@ async def ask_source(enquiry: Enquiry, prepared: Path, target: Path, step: StepC
 def judge_source(prepared: Path, asked: Path, cases: tuple[Case, ...]) -> None:
     """Raise `CheckFailed` when the source passes none of the user's cases; ``asked`` is what `ask_source` has written.
 
-    It is judged at each build: what is kept is what the source said, not what was thought of it.
+    This is checked at each build: the cache keeps the reference, not the verdict on it.
     """
     if cases and not _count_of_source(prepared, asked, cases):
         raise CheckFailed(
@@ -154,13 +154,13 @@ def check_fidelity(quality: Quality, recipe: Recipe) -> tuple[Check, ...]:
 
 
 def is_tolerable(faster: Quality, slower: Quality) -> bool:
-    """Say whether the faster variant loses so little more than the slower one that its speed is worth it."""
+    """Return whether the faster variant's loss is so little above the slower one's that its speed is worth it."""
     first, second = _deciding(faster), _deciding(slower)
     return first is not None and second is not None and is_tolerable_loss(first.kl_mean, second.kl_mean)
 
 
 def sample() -> tuple[str, ...]:
-    """Return the neutral texts that ship with us."""
+    """Return the neutral texts that ship with the package."""
     return tuple(text.strip() for text in _SAMPLE.read_text(encoding="utf-8").split("\n---\n"))
 
 
@@ -173,7 +173,7 @@ def _golden_chats() -> list[Chat]:
 
 
 def _question(case: Case) -> Question:
-    """Return a case as the source is asked it, with the turn that is expected where that is known to the letter."""
+    """Return a case as a question, with the expected assistant message where it is known to the character."""
     answer: dict[str, Any] | None = None
     if case.check is Comparison.EXACT:
         answer = {"role": "assistant", "content": case.expected}
@@ -183,7 +183,7 @@ def _question(case: Case) -> Question:
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """Return at most ``most`` of ``count`` places, evenly spread."""
+    """Return at most ``most`` of ``count`` indices, evenly spread."""
     step = max(count, most) / most
     return sorted({int(place * step) for place in range(most) if int(place * step) < count})
 

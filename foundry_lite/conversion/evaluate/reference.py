@@ -1,4 +1,4 @@
-"""What the source itself says, recorded once: what `quality` asks for, and what ``tools/reference`` writes.
+"""Reference of a source: an `Enquiry` by `quality`, and the recorded answers and logprobs of the source model.
 
 Two files in one folder: ``reference.json`` has everything but the numbers, ``reference.npz`` the numbers of each text.
 """
@@ -23,7 +23,7 @@ RECORD, ARRAYS = "reference.json", "reference.npz"
 
 
 class Question(Struct, frozen=True):
-    """A conversation in transformers' form. ``answer`` is the assistant's turn that is expected, if it is known."""
+    """A conversation in transformers' format. ``answer`` is the expected assistant message, if it is known."""
 
     messages: tuple[dict[str, Any], ...]
     tools: tuple[dict[str, Any], ...] | None = None
@@ -33,10 +33,10 @@ class Question(Struct, frozen=True):
 
 
 class Enquiry(Struct, frozen=True):
-    """All that the source is asked.
+    """Input of the reference run: texts to score, chats to render, questions to answer.
 
-    ``texts`` are predicted token by token, ``longest`` tokens of each. Of the ``questions``, in the order of goldens
-    and cases, greedy answers are wanted; ``own_texts`` says which of them are texts as well, with their answers.
+    ``texts`` are predicted token by token, ``longest`` tokens of each. ``questions``, in the order of goldens and
+    cases, are answered greedily; ``own_texts`` are the indices of those scored as texts too, with their answers.
     ``chats`` are only rendered.
     """
 
@@ -49,7 +49,7 @@ class Enquiry(Struct, frozen=True):
 
 
 class Rendered(Struct, frozen=True):
-    """The tokens of a conversation, the assistant's turn opened, or how transformers refuses it."""
+    """Prompt tokens of a conversation, generation prompt included, or the error by which transformers refuses it."""
 
     tokens: tuple[int, ...] = ()
     error: str = ""
@@ -63,13 +63,13 @@ class Record(Struct, frozen=True):
     neutral: int  # how many of the texts are neutral; the others are the user's own
     chats: tuple[Rendered, ...]
     prompts: tuple[tuple[int, ...], ...]  # of the questions
-    answers: tuple[tuple[int, ...], ...]  # of the questions, an end of turn included
-    eos: tuple[int, ...]  # the tokens that end a turn
+    answers: tuple[tuple[int, ...], ...]  # of the questions, an end-of-sequence token included
+    eos: tuple[int, ...]  # the end-of-sequence tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One text, and what the source says of it from position ``first`` on: it predicts the token after each.
+    """Reference of one text: the source's logprobs from position ``first`` on, each for the token after it.
 
     ``ids`` and ``logprobs (positions, kept)`` are the likeliest tokens, the best first, with their natural logarithms;
     ``losses (positions,)`` are the negative logarithms of the tokens that really follow. They are empty where there is
@@ -117,7 +117,7 @@ def as_question(chat: Chat, *, max_tokens: int = 0, answer: dict[str, Any] | Non
 
 
 def call_turn(calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the assistant's turn that makes these calls, each with a ``name`` and ``arguments``."""
+    """Return the assistant message that makes these calls, each with a ``name`` and ``arguments``."""
     wrapped = [{"id": f"call_{i}", "type": "function", "function": one} for i, one in enumerate(calls)]
     return {"role": "assistant", "content": None, "tool_calls": wrapped}
 

@@ -3,7 +3,7 @@
     python -m foundry_lite.conversion.evaluate.run_encoder BUILT JOB.json OUT.npz
 
 ``JOB.json`` has ``texts`` (texts, or pairs of them). They go in batches, shorter ones filled up. ``OUT.npz`` is that of
-`encoder_reference`, with vectors normalised where `encoder.json` says so.
+`encoder_reference`, with vectors normalised where `encoder.json` sets ``normalise``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def run(built: Path, texts: list[Any], out: Path) -> None:
-    """Write what a built encoder says of texts, or of pairs of them."""
+    """Write a built encoder's vectors of texts, or its scores of pairs of them."""
     encoder = read_encoder(built)
     encoded = _encode(built, encoder, texts)
     options = onnxruntime.SessionOptions()

@@ -1,8 +1,8 @@
-"""What one built model loses and answers: run by `quality` as a subprocess, so that a crash is not our own.
+"""Scores one built variant, its loss and its answers: run by `quality` as a subprocess, so a crash stays there.
 
     python -m foundry_lite.conversion.evaluate.score_variant TASK.json RESULT.json
 
-``RESULT.json`` is a `Result`: the figures, or what is wrong with the model.
+``RESULT.json`` is a `Result`: the figures, or why the model is refused.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from foundry_lite.generation import Chat, Message, Role
 from foundry_lite.machine import find_kernels, usable_cores
 
 _CONTEXT = 4096  # tokens: what the engine gives a model by default, or the model's own if that is less
-_ROWS = 48  # texts that run together
+_ROWS = 48  # texts that run in one batch
 _OWN_GOLDENS = 4  # of the user's cases
 
 
 class Task(Struct, frozen=True):
-    """What is to be scored. ``reference`` is the folder of what the source said; without it there is no source."""
+    """Scoring job for one variant. ``reference`` is the folder of the reference; ``None`` if there is no source."""
 
     built: str
     recipe: Recipe
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 class _Scoring:
-    """One model, loaded once for everything."""
+    """Scoring run of one model, which is loaded once for all of its measurements."""
 
     def __init__(self, task: Task) -> None:
         self._task = task

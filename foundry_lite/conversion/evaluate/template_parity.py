@@ -35,7 +35,7 @@ _WEATHER = Tool(
 )
 _ASKED = Message(Role.USER, "What is the weather in Oslo, and what should I wear?")
 
-# What a template is tried with: every role, white space at the ends, letters beyond ASCII, quotes, a call and a result.
+# Tests of a template: every role, white space at the ends, characters beyond ASCII, quotes, a call and a result.
 CONVERSATIONS: dict[str, Chat] = {
     "a question": Chat((Message(Role.USER, "Hello, who are you?"),)),
     "a question with white space and quotes": Chat(
@@ -87,8 +87,8 @@ def check_templates(
     """Compare how conversations, each with its name, are written. Return how many were; raise `CheckFailed`.
 
     Conversations that spell a control token are left out: in what a user writes it is no control token here, by
-    design (docs/decisions/0006). So are those with tools or calls that the template has no place for, which the engine
-    tells of and transformers drops, and all where the template writes the date and the record is of another day.
+    design (docs/decisions/0006). So are those with tools or calls that the template does not render, which the engine
+    reports and transformers drops, and all where the template writes the date and the record is of another day.
     Where a template stumbles over calls in transformers alone, it was helped here (`engine.chat_template.context`).
     """
     if _is_dated(folder) and record.date != datetime.now().astimezone().date().isoformat():
@@ -151,7 +151,7 @@ def _texts(chat: Chat) -> list[str]:
 
 
 def _control_texts(folder: Path) -> list[str]:
-    """Return the spellings that a tokenizer takes for more than their letters."""
+    """Return the strings that a tokenizer matches as added tokens, except single characters and white space."""
     added = json.loads((folder / "tokenizer.json").read_bytes()).get("added_tokens") or []
     return [one["content"] for one in added if len(one["content"]) > 1 and not one["content"].isspace()]
 
@@ -161,5 +161,5 @@ def _is_dated(folder: Path) -> bool:
 
 
 def as_questions() -> tuple[Question, ...]:
-    """Return the conversations as the source is asked to render them, in their order."""
+    """Return the conversations as questions for the source to render, in their order."""
     return tuple(as_question(chat, name=name) for name, chat in CONVERSATIONS.items())

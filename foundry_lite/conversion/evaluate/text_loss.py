@@ -1,7 +1,7 @@
-"""How far a built model is from its source on given texts: run by the engine's own runner, the texts as ragged rows.
+"""Loss of a built model against its reference on given texts, run by the engine's own runner as a ragged batch.
 
-What the source said of each position is compared with what this model says: the likeliest token, the divergence, and
-the token that really follows. A faster way to compute the same model may lose a little more (docs/decisions/0009).
+At each position the logits are compared with the reference: the likeliest token, the KL divergence, and the loss of the
+token that really follows. A faster way to compute the same model may lose a little more (docs/decisions/0009).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STEEPEST = 700.0  # nats: a float64 holds no exponential of much more
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One figure for each position, the texts one after the other. Without a source, only ``losses`` mean something."""
+    """Loss figures, one for each position, texts concatenated. Without a reference, only ``losses`` are meaningful."""
 
     hits: NDArray[np.bool_]
     divergences: NDArray[np.float64]
@@ -33,7 +33,7 @@ class Scores:
     source_losses: NDArray[np.float64]
 
     def summary(self, *, has_source: bool) -> TextLoss:
-        """Return the averages. Raises `CheckFailed` when the model's logits are no numbers."""
+        """Return the averages. Raises `CheckFailed` when the model's logits are not finite."""
         if not np.isfinite(self.losses).all():
             bad = int((~np.isfinite(self.losses)).sum())
             raise CheckFailed(
@@ -76,7 +76,7 @@ def score(
 
 @dataclass(slots=True)
 class _Row:
-    """One passage as it runs; positions from ``start`` on count."""
+    """Sequence of one passage while it runs, with its figures; positions from ``start`` on count."""
 
     passage: Passage
     start: int

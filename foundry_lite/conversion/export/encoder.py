@@ -1,4 +1,4 @@
-"""Encoders: how their graphs are made, what variants they have, and whether they still say what their source says.
+"""Encoders: export of their graphs, their variants, and the comparison of these with the source.
 
 An encoder's every token is prompt, so the variant of choice is ``cpu-int8-fp``: 8 bits in weights and activations
 (`encoder_w8a8`). The others are made as those of decoders are.
@@ -33,7 +33,7 @@ from foundry_lite.store.manifest import Check
 
 SIMILARITY = "similarity"
 
-# They refuse what is broken; what is good enough, the gate says. docs/decisions/0014 has what variants lose.
+# They refuse broken variants; the gate decides what is good enough. docs/decisions/0014 has what variants lose.
 LEAST = {
     Precision.FP32: 0.9999,
     Precision.FP16: 0.999,
@@ -49,7 +49,7 @@ _SOURCE = "source.npz"
 
 
 class Through(StrEnum):
-    """What makes the float32 graph."""
+    """Exporter of an encoder's float32 graph."""
 
     TORCH = "torch"  # torch's own tracer, in the toolchain that decoders are converted with
     OPTIMUM = "optimum"  # optimum-onnx, in an environment of its own
@@ -60,7 +60,7 @@ _NEEDS_OPTIMUM = ("Gemma3TextModel",)
 
 
 def needs_optimum(architecture: str) -> bool:
-    """Say whether an architecture is exported by optimum, in its own toolchain."""
+    """Return whether an architecture is exported by optimum, in its own toolchain."""
     return architecture in _NEEDS_OPTIMUM
 
 
@@ -111,7 +111,7 @@ async def derive(exported: Path, target: Path, recipe: Recipe, step: StepContext
 
 
 def contradiction(recipe: Recipe) -> str:
-    """Say what of a recipe is not for encoders; an empty text when nothing is."""
+    """Return why a recipe cannot be built for an encoder; an empty string when it can."""
     if recipe.adapters:
         return "adapters at run time are for models that generate text"
     if recipe.kv is not KvPrecision.FLOAT:
@@ -126,13 +126,13 @@ def contradiction(recipe: Recipe) -> str:
 
 
 def enquire(found: SourceModel) -> dict[str, Any]:
-    """Return what the source is asked: the sentences that ship with us, and what a vector is made of."""
+    """Return the job of the reference run: the sentences of the package, and the settings of the encoder."""
     head = read_head(found.folder)
     return {**msgspec.to_builtins(head), "texts": read_texts(head.task), "lowercase": head.lowercase}
 
 
 async def ask(enquiry: dict[str, Any], prepared: Path, target: Path, step: StepContext) -> None:
-    """Record in the folder ``target`` what transformers says, in float32, of an `enquire`."""
+    """Record the reference in the folder ``target``: transformers' results, in float32, for the job of `enquire`."""
     job = step.scratch / "texts.json"
     job.write_text(json.dumps(enquiry), encoding="utf-8")
     module = "foundry_lite.conversion.torch_scripts.encoder_reference"
@@ -140,7 +140,7 @@ async def ask(enquiry: dict[str, Any], prepared: Path, target: Path, step: StepC
 
 
 async def check(built: Path, asked: Path, target: Path, step: StepContext) -> Quality:
-    """Compare a variant with what `ask` recorded in the folder ``asked``; write its fingerprint into ``target``.
+    """Compare a variant with the reference of `ask` in the folder ``asked``; write its fingerprint into ``target``.
 
     Raises `CheckFailed` when its tokenizer is not the source's, or a result is no number.
     """
@@ -203,6 +203,6 @@ def compare(source: Path, ours: Path, texts: Sequence[Any], encoder: Encoder) ->
 
 
 def _correlation(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float:
-    if np.ptp(expected) == 0 or np.ptp(found) == 0:  # a model that says the same of everything
+    if np.ptp(expected) == 0 or np.ptp(found) == 0:  # a model with the same result for every text
         return float(np.allclose(expected, found, rtol=1e-3))
     return float(np.corrcoef(expected, found)[0, 1])

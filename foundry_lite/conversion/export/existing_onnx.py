@@ -1,4 +1,4 @@
-"""Sources that are graphs already: copied to where the exporters leave theirs, with what the engine must be told.
+"""Sources that are graphs already: copied to where the exporters leave theirs, with the engine's configuration.
 
 Files are copied, not linked: a link would let whoever changes the source change an installed model.
 """

@@ -29,7 +29,7 @@ class WeightReader:
         self._folder = folder
 
     def array(self, tensor: onnx.TensorProto) -> NDArray[Any]:
-        """Return the tensor; one of a file as a view of it. Raises `BuildFailed` when the file is not what is said."""
+        """Return the tensor; one of a file as a view of it. Raises `BuildFailed` when the file does not match."""
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             inline: NDArray[Any] = onnx.numpy_helper.to_array(tensor)
             return inline

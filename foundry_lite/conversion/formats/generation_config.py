@@ -1,4 +1,4 @@
-"""What a source says about generation: each field of transformers' ``GenerationConfig`` is honoured, or named.
+"""Reads ``generation_config.json``: each field of transformers' ``GenerationConfig`` is honoured, or named in a note.
 
 Honoured are those that become defaults of the installed model (`Defaults`); the ids of tokens that end an answer are
 the exporter's. Named in a note are those that would change which tokens are chosen, and do not here.
@@ -29,7 +29,7 @@ _SILENT = {
     "prompt_lookup_num_tokens", "remove_invalid_values", "renormalize_logits", "return_dict_in_generate",
     "speculation_type", "target_lookbehind", "transformers_version", "use_cache", "use_mtp",
 }  # fmt: skip
-# What a field says when it changes nothing; ``False``, and what is empty or null, never does.
+# Values by which a field changes nothing; ``False``, empty values and null never do either.
 _NEUTRAL: dict[str, Any] = {
     "diversity_penalty": 0, "encoder_no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1, "epsilon_cutoff": 0,
     "eta_cutoff": 0, "guidance_scale": 1, "min_length": 0, "no_repeat_ngram_size": 0, "num_beam_groups": 1,
@@ -88,7 +88,7 @@ KNOWN = _SILENT | _NEUTRAL.keys() | _OF_BEAMS | _OTHERS | _HONOURED.keys()
 def read_generation(folder: Path, config: Mapping[str, Any], context_length: int) -> tuple[Defaults, tuple[str, ...]]:
     """Return the defaults of a folder, and what the user should know of the rest.
 
-    Where there is no ``generation_config.json``, what config.json says of generation counts, as in transformers.
+    Where there is no ``generation_config.json``, the generation fields of config.json count, as in transformers.
     Raises `NotAModel` or `UnsafeSource`.
     """
     if exists(folder / FILE):
@@ -97,9 +97,9 @@ def read_generation(folder: Path, config: Mapping[str, Any], context_length: int
 
 
 def defaults_of(own: Mapping[str, Any], where: str, context_length: int) -> tuple[Defaults, tuple[str, ...]]:
-    """Return the defaults that a configuration names, and a note on what it asks for in vain.
+    """Return the defaults that a configuration names, and a note on fields that are not honoured.
 
-    Greedy where it says ``do_sample: false`` outright; what only drawing heeds counts then as in transformers.
+    Greedy where it has ``do_sample: false``; fields that only sampling reads are then ignored, as in transformers.
     """
     is_greedy = own.get("do_sample") is False
     said = {name: value for name, value in own.items() if value is not None and not (is_greedy and name in _OF_DRAWING)}
@@ -120,7 +120,7 @@ def defaults_of(own: Mapping[str, Any], where: str, context_length: int) -> tupl
 
 
 def _is_asked(name: str, value: Any, said: Mapping[str, Any], context_length: int) -> bool:
-    """Say whether a field that is not honoured would change the answers."""
+    """Return whether a field that is not honoured would change the answers."""
     if name in _SILENT or name.startswith("_") or name in ("do_sample", "bad_words_ids") or not value:
         return False
     if name in _OF_BEAMS and said.get("num_beams") in (None, 1):

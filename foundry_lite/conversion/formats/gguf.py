@@ -1,4 +1,4 @@
-"""The header of a GGUF file: what it says of itself and where its tensors lie, read without trusting a number of it.
+"""The header of a GGUF file: its metadata and where its tensors lie, read without trusting a number of it.
 
 Source: the GGUF format, versions 2 and 3: ``GGUF``, the version, the numbers of tensors and of key-value pairs, the
 pairs (key, type, value), the tensors (name, dimensions from the innermost outwards, type, offset), then the data,
@@ -39,7 +39,7 @@ _HINT = "Copy or download the file again."
 
 @dataclass(frozen=True, slots=True)
 class GgufTensor:
-    """One tensor: ``shape`` with the outermost axis first, as numpy has it; its data from byte ``start`` on."""
+    """Tensor of a GGUF file: ``shape`` with the outermost axis first, as in numpy; its data from byte ``start`` on."""
 
     name: str
     kind: str
@@ -54,7 +54,7 @@ class GgufTensor:
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """What a file says. ``values`` are the pairs; an array is a list."""
+    """Header of a GGUF file. ``values`` are its metadata key-value pairs; an array is a list."""
 
     path: Path
     values: dict[str, Any]

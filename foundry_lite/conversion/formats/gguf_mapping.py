@@ -1,4 +1,4 @@
-"""What a GGUF file holds, in Hugging Face's words: configuration, names of the weights, order of their rows.
+"""Mapping of a GGUF file to Hugging Face's format: configuration, names of the weights, order of their rows.
 
 Source: llama.cpp's converter, whose steps are undone here, for the families below.
 """
@@ -22,7 +22,7 @@ _INSTEAD = "Give the model's Hugging Face folder."
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One of llama.cpp's architectures. ``rotates_pairs``: rows of queries and keys are stored in another order."""
+    """Architecture of llama.cpp. ``rotates_pairs``: rows of queries and keys are stored in another order."""
 
     architecture: str
     model_type: str
@@ -117,7 +117,7 @@ def config_of(header: GgufHeader) -> dict[str, Any]:
 def name_of(header: GgufHeader, name: str) -> str | None:
     """Return what a tensor is called in Hugging Face's folder; ``None`` for a table that became configuration.
 
-    Raises `UnsupportedArchitecture` for a tensor that has no place there.
+    Raises `UnsupportedArchitecture` for a tensor that has no counterpart there.
     """
     if name in _TOP:
         return _TOP[name]
@@ -135,7 +135,7 @@ def name_of(header: GgufHeader, name: str) -> str | None:
 def row_order(header: GgufHeader, tensor: GgufTensor, config: dict[str, Any]) -> NDArray[np.intp] | None:
     """Return where each row of the weight is in the file; ``None`` where the order is the same.
 
-    llama.cpp turns pairs of neighbours, transformers halves: of a head of 4 rows, 0 1 2 3 here are 0 2 1 3 there.
+    llama.cpp rotates pairs of neighbours, transformers halves: of a head of 4 rows, 0 1 2 3 here are 0 2 1 3 there.
     """
     match = _LAYER.fullmatch(tensor.name)
     if match is None or match[2] not in ("attn_q", "attn_k") or not family_of(header).rotates_pairs:

@@ -1,4 +1,4 @@
-"""What the rewriting of graphs needs: which matrices they multiply with, how nodes are replaced, what is constant."""
+"""Edits ONNX graphs: finds matrix products and embedding look-ups, replaces nodes, lifts constants."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def find_look_up(graph: onnx.GraphProto) -> LookUp | None:
 
 
 def is_shared(product: Product, look_up: LookUp) -> bool:
-    """Say whether a head multiplies with the embedding's own table, each output being a token."""
+    """Return whether a head multiplies with the embedding's own table, each output being a token."""
     return product.weight == look_up.weight and product.is_transposed != look_up.is_transposed
 
 
@@ -94,7 +94,7 @@ def uses(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def replace(graph: onnx.GraphProto, new: Mapping[str, Sequence[onnx.NodeProto]]) -> None:
-    """Put other nodes in the place of those named, and drop what then serves nobody."""
+    """Replace the named nodes by others, and drop what is then unused."""
     nodes = [one for node in graph.node for one in (new.get(node.name, [node]) if node.name else [node])]
     wanted = {one.name for one in graph.output}
     kept: list[onnx.NodeProto] = []

@@ -37,7 +37,7 @@ _SAVE = "Save the model again."
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The sizes of a decoder; ``inner`` of its MLP, ``None`` when it does not say."""
+    """The sizes of a decoder; ``inner`` of its MLP, ``None`` when the configuration does not have it."""
 
     layers: int
     hidden: int

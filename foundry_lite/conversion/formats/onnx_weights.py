@@ -1,4 +1,4 @@
-"""What an ONNX file says of its weights: how many, how wide, and in which other files they lie; without onnx.
+"""Weights of an ONNX file: their number, their width, and the external files they lie in; read without onnx.
 
 `engine.runners.onnx_header` reads inputs, outputs and nodes; this walks the same messages for tensors, also those of
 nodes and of graphs within nodes, because each of them may name a file.
@@ -61,7 +61,7 @@ class _Node:
 
 
 def read_weights(path: Path, root: Path) -> Weights:
-    """Read what a graph in ``root``, or in a folder of it, says of its weights.
+    """Read the weights' metadata of a graph in ``root``, or in a folder of it.
 
     Raises `UnsafeSource` for data outside of the folder, `NotAModel` for files that are missing, `DamagedWeights`.
     """

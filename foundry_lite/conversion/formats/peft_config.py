@@ -42,7 +42,7 @@ _INITS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 def is_adapter(folder: Path) -> bool:
-    """Say whether a folder looks like an adapter as PEFT saves it."""
+    """Return whether a folder looks like an adapter as PEFT saves it."""
     return (folder / CONFIG).is_file()
 
 
@@ -69,7 +69,7 @@ def find_weights(folder: Path) -> Path:
 
 
 def check_fields(config: dict[str, Any], obeyed: set[str], hint: str) -> None:
-    """Refuse what is neither read here nor among ``obeyed``; ``hint`` says what to do about it.
+    """Refuse what is neither read here nor among ``obeyed``; ``hint`` is the next step for the user.
 
     With ``peft_type`` among ``obeyed``, trained tokens alone are taken, too. Raises `UnsupportedAdapter`.
     """
@@ -89,7 +89,7 @@ def check_fields(config: dict[str, Any], obeyed: set[str], hint: str) -> None:
 
 
 def unsupported(field: str, value: Any, hint: str) -> UnsupportedAdapter:
-    """Return what is said of a field that cannot be obeyed."""
+    """Return the message for a field that cannot be obeyed."""
     return UnsupportedAdapter(f"{CONFIG}: '{field}' is {json.dumps(value)[:80]}, which is not supported", hint=hint)
 
 

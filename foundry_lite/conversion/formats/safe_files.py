@@ -22,14 +22,14 @@ _COPY = "Put the file itself into the folder."
 
 
 def exists(path: Path) -> bool:
-    """Say whether there is anything of that name, be it a link to nowhere or a device."""
+    """Return whether a path exists; a dangling link or a device counts."""
     return os.path.lexists(path)
 
 
 def check_file(path: Path, root: Path | None = None) -> Path:
     """Return ``path`` when it is a regular file inside ``root`` (the folder that it is in, by default).
 
-    Links may lead to other places of the same folder, and from a snapshot of the Hugging Face cache to its blobs.
+    Links may lead to other paths in the same folder, and from a snapshot of the Hugging Face cache to its blobs.
     Raises `NotAModel` when nothing is there, `UnsafeSource` for everything else.
     """
     folder = path.parent if root is None else root
@@ -64,7 +64,7 @@ def read_bytes(path: Path, largest: int, root: Path | None = None) -> bytes:
 
 
 def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
-    """Read a text in UTF-8. Raises `NotAModel` or `UnsafeSource`."""
+    """Read a file as UTF-8. Raises `NotAModel` or `UnsafeSource`."""
     try:
         return read_bytes(path, largest).decode("utf-8")
     except UnicodeDecodeError as error:

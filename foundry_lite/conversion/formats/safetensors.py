@@ -43,7 +43,7 @@ class _Entry(Struct):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of a file; its data are the bytes from ``start`` to ``end`` of the file. ``dtype`` as ``BF16``."""
+    """Tensor of a safetensors file; its data are the bytes from ``start`` to ``end``. ``dtype`` is such as ``BF16``."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -52,7 +52,7 @@ class Tensor:
 
     @property
     def rows(self) -> int:
-        """How many pieces it has along its first axis; a scalar is one row."""
+        """Length of the first axis; 1 for a scalar."""
         return self.shape[0] if self.shape else 1
 
 
@@ -123,7 +123,7 @@ def read_raw(path: Path, tensor: Tensor) -> Iterator[Array]:
 
 
 def is_finite(path: Path, tensor: Tensor) -> bool:
-    """Say whether a tensor of floats has neither NaN nor infinity; true for integers. Reads all of it."""
+    """Return whether a tensor of floats has neither NaN nor infinity; true for integers. Reads all of it."""
     if tensor.dtype not in _EXPONENTS:
         return True
     kind, exponent = _EXPONENTS[tensor.dtype]
@@ -133,7 +133,7 @@ def is_finite(path: Path, tensor: Tensor) -> bool:
 def write(path: Path, tensors: Mapping[str, tuple[str, tuple[int, ...]]], data: Mapping[str, Iterable[Array]]) -> None:
     """Write a file: ``tensors`` as name → ``(dtype, shape)``, ``data`` the pieces of each, bytes in C order.
 
-    The pieces of a tensor are asked for when it is its turn. The same tensors give the same bytes.
+    The pieces of a tensor are only requested when it is written. The same tensors give the same bytes.
     """
     order = sorted(tensors, key=lambda name: (-_SIZES[tensors[name][0]], name))  # so every tensor is aligned
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}

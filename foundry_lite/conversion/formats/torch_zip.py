@@ -1,4 +1,4 @@
-"""What ``torch.save`` writes, read without torch and without running it: a zip with a pickle and the bytes of tensors.
+"""Files of ``torch.save``, a zip with a pickle and the bytes of tensors, read without torch and without running it.
 
 A pickle is a program that calls whatever it names. Here nothing that it names is ever imported: a handful of names
 (dictionaries, shapes, tensors) have functions of ours; every other one is an `IgnoredGlobal`, which does nothing. So
@@ -34,7 +34,7 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a file in a zip: its magic, the 
 
 
 class IgnoredGlobal:
-    """What stands for everything that is not known: it takes whatever it is given, and does nothing."""
+    """Placeholder for every unknown global of a pickle. Construction, calls, state and items are ignored."""
 
     def __new__(cls, *_arguments: object, **_named: object) -> IgnoredGlobal:
         return super().__new__(cls)

@@ -1,7 +1,7 @@
 """The code and the library versions that make a step's result, found by following imports from the modules that run.
 
 A module counts by its syntax tree: comments, docstrings, line ends and the layout are none of it. What it imports from
-the package is followed, and so are the full names of modules that it has as texts (`StepContext.run` takes them), and
+the package is followed, and so are the full names of modules that it has as strings (`StepContext.run` takes them), and
 the files of the package that it names and lie beside it.
 """
 
@@ -19,7 +19,7 @@ from foundry_lite.conversion.toolchains.toolchains import OWN, Toolchains
 
 _LONGEST_NAME = 100  # characters of a file that a module names
 
-# Modules that change no result: what errors say, and how environments are installed (their versions count).
+# Modules that change no result: error messages, and how environments are installed (their versions count).
 _SILENT = {
     f"foundry_lite.{name}"
     for name in ("errors", "conversion.toolchains.environment", "conversion.toolchains.toolchains")
@@ -37,9 +37,9 @@ _DISTRIBUTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Makers:
-    """What makes a result: ``modules`` with all that they import, ``glue`` modules by themselves.
+    """Code behind a step's result: ``modules`` with all that they import, ``glue`` modules without their imports.
 
-    ``toolchains`` are those that it is made in; the libraries that the modules import count with their versions there.
+    ``toolchains`` run it; the libraries that the modules import count with their versions in these.
     """
 
     modules: tuple[str, ...] = ()
@@ -118,7 +118,7 @@ def _pick(versions: Mapping[str, str], libraries: Iterable[str]) -> dict[str, st
 
 
 def _read(tree: ast.Module) -> tuple[set[str], set[str]]:
-    """Take the docstrings out, and return what is imported, in functions too, and all texts.
+    """Take the docstrings out, and return what is imported, in functions too, and all strings.
 
     Of ``from a import b`` that is both ``a`` and ``a.b``, which may be a module.
     """

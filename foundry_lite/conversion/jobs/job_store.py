@@ -4,7 +4,7 @@
     <home>/jobs/<id>/<nn>-<step>.log
     <home>/build/lock               held by the one build that runs; the others wait
 
-A job that says it runs while its process does not was interrupted; `resume` goes on where it was.
+A job in state `RUNNING` without its process was interrupted; ``jobs resume`` goes on where it was.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _POLL = 0.2  # seconds between two looks at the lock
 
 
 class State(StrEnum):
-    """How a job stands."""
+    """State of a build job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -44,7 +44,7 @@ class State(StrEnum):
 
 
 class Step(Struct, frozen=True):
-    """One step of a job. ``seconds`` is ``None`` while it runs; ``is_kept`` when an earlier job had done it."""
+    """Step of a build job. ``seconds`` is ``None`` while it runs; ``is_kept``: the result is an earlier job's."""
 
     number: int
     name: str
@@ -55,7 +55,7 @@ class Step(Struct, frozen=True):
 
 
 class Job(Struct, frozen=True):
-    """One build. Times are UTC, ISO 8601. ``installed`` are the models that it made."""
+    """Job record of one build. Times are UTC, ISO 8601. ``installed`` are the references of the models it made."""
 
     id: str
     order: BuildSpec
@@ -139,7 +139,7 @@ class JobStore:
         return "".join(parts)
 
     def cancel(self, job: Job) -> Job:
-        """Cancel a job: its process is told to stop, and cleans up; one that waits for its turn does not begin."""
+        """Cancel a job: its process gets a signal to stop, and cleans up; a queued job does not begin."""
         if job.state is State.RUNNING or (job.state is State.QUEUED and job.pid is not None):
             assert job.pid is not None
             with suppress(ProcessLookupError):
@@ -166,7 +166,7 @@ class JobStore:
             lock.release()
 
     def is_busy(self) -> bool:
-        """Say whether a build runs now."""
+        """Return whether a build job is running now."""
         return any(one.state is State.RUNNING for one in self.all())
 
     def seconds_of(self, step: str, parameters: int) -> float | None:

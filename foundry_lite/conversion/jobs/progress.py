@@ -1,4 +1,4 @@
-"""What a running job tells: its record on disk, and whoever watches. One `JobProgress` a job."""
+"""Progress of a running job, written to its record on disk and reported to a callback. One `JobProgress` a job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = ("inspect", "fetch", "merge", "export", "quantize", "check", "measure", 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One step, as it begins (``seconds`` is ``None``) or when it is done; ``seconds_left`` is the whole job's."""
+    """Report of a step that begins (``seconds`` is ``None``) or is done; ``seconds_left`` is the whole job's."""
 
     job: str
     number: int
@@ -39,7 +39,7 @@ class JobProgress:
         self.job = jobs.write(owned(job))
 
     def begin(self) -> None:
-        """Note that the job's turn has come."""
+        """Record that the job is running, no longer queued."""
         self._change(state=State.RUNNING, steps=(), error=None, hint=None, ended=None, installed=())
 
     def know(self, parameters: int) -> None:
@@ -84,7 +84,7 @@ class JobProgress:
 
 
 class RunningStep:
-    """One step while it runs; it is done when the block ends without an error."""
+    """Context manager of a running step; the step is done when the block ends without an error."""
 
     def __init__(self, journal: JobProgress, step: Step) -> None:
         self._journal = journal

@@ -36,7 +36,7 @@ Make = Callable[[Path, StepContext], Awaitable[None]]
 
 
 class StepRecord(Struct, frozen=True):
-    """What is written beside a result."""
+    """Record of a cached step result, written beside it: step, key, inputs, duration, files."""
 
     step: str
     key: str

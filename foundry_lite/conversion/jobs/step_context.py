@@ -1,4 +1,4 @@
-"""Where a step of a build works: a folder for what is temporary, a log, and the interpreters it may call.
+"""Context of a build step: a temporary folder, a log, and the toolchains whose interpreters it may call.
 
 Whatever imports torch, or may take a native library down with it, runs in a subprocess: a module of ours in a
 toolchain's environment, with an argument list, offline, everything that it prints in the step's log.
@@ -27,7 +27,7 @@ _TAIL = 64_000  # bytes of a log that are read to explain a failure
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """One step's place. ``scratch`` is an existing folder that nobody needs when the step is done."""
+    """Context of one build step. ``scratch`` is an existing folder that is not needed when the step is done."""
 
     scratch: Path
     log: Path

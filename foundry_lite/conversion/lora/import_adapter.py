@@ -43,7 +43,7 @@ _KEY = re.compile(r"base_model\.model\.(model\.layers\.(\d+)\.(?:self_attn|mlp)\
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """One module's pair: ``down`` is PEFT's A ``(rank, inputs)``, ``up`` its B ``(outputs, rank)``, already scaled."""
+    """LoRA factors of a module: ``down`` is PEFT's A ``(rank, inputs)``, ``up`` its B ``(outputs, rank)``, scaled."""
 
     down: Matrix
     up: Matrix
@@ -90,7 +90,7 @@ def read_adapter(folder: Path) -> PeftAdapter:
 def fit(adapter: PeftAdapter, places: LoraTargets) -> dict[str, Matrix]:
     """Return the graph's inputs that make it compute with the adapter; what has no module keeps its default.
 
-    Modules that share a place are put side by side: their A's as columns, their B's as blocks on the diagonal.
+    Modules that share a target are put side by side: their A's as columns, their B's as blocks on the diagonal.
     Raises `UnsupportedAdapter` when the adapter is for a model of another shape.
     """
     pieces: dict[LoraTarget, list[tuple[Matrix, Matrix]]] = {}
@@ -117,7 +117,7 @@ def fit(adapter: PeftAdapter, places: LoraTargets) -> dict[str, Matrix]:
 
 
 def _spans(places: LoraTargets, layer: int, module: str) -> list[tuple[LoraTarget, int, int]]:
-    """Return the places of a module, each with the columns that are its own, in the order of the module's rows."""
+    """Return the targets of a module, each with the columns that are its own, in the order of the module's rows."""
     spans: list[tuple[LoraTarget, int, int]] = []
     for name in FUSED.get(module, (module,)):
         found = places.find(layer, name)

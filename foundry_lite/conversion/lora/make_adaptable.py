@@ -5,7 +5,7 @@ Run by `variants` as a subprocess:
     python -m foundry_lite.conversion.lora.make_adaptable MODEL_FOLDER
 
 The defaults are zeros of rank 1, so the model as it stands computes what it did before, whatever its number format: the
-weights stay as they are, quantized or not, and an adapter is computed in float32 beside them. `places` has the plan.
+weights stay as they are, quantized or not, and an adapter is computed in float32 beside them. `targets` has the plan.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The places in a graph where a LoRA adapter can be put in: `make_adaptable.json` beside the model.
+"""The LoRA targets of a graph, where an adapter can be put in: ``lora.json`` beside the model.
 
-A place is one matrix product of the graph, ``y = x W``; with an adapter it is ``y = x W + (x A) B``. The builder fuses
-the projections of queries, keys and values into one product, so one place may hold what training knows as three
+A target is one matrix product of the graph, ``y = x W``; with an adapter it is ``y = x W + (x A) B``. The builder fuses
+the projections of queries, keys and values into one product, so one target may hold what training knows as three
 modules, side by side in its columns.
 """
 
@@ -21,7 +21,7 @@ FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj
 
 
 class Part(Struct, frozen=True):
-    """One trained module within a place: columns ``start`` to ``stop`` of its output."""
+    """Slice of a LoRA target that is one trained module: columns ``start`` to ``stop`` of the target's output."""
 
     module: str
     start: int
@@ -29,7 +29,7 @@ class Part(Struct, frozen=True):
 
 
 class LoraTarget(Struct, frozen=True):
-    """One place: ``node`` is the builder's name for it, ``inputs`` and ``outputs`` are the sizes of ``W``."""
+    """LoRA target, a product ``x W``: ``node`` is the builder's name, ``inputs`` and ``outputs`` the sizes of ``W``."""
 
     layer: int
     node: str
@@ -49,7 +49,7 @@ class LoraTarget(Struct, frozen=True):
 
 
 class LoraTargets(Struct, frozen=True):
-    """All places of a model."""
+    """All LoRA targets of a model."""
 
     all: tuple[LoraTarget, ...]
 
@@ -59,11 +59,11 @@ class LoraTargets(Struct, frozen=True):
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The trained modules that have a place, in the order of the graph."""
+        """The trained modules that have a target, in the order of the graph."""
         return tuple(dict.fromkeys(part.module for place in self.all for part in place.parts))
 
     def find(self, layer: int, module: str) -> tuple[LoraTarget, Part] | None:
-        """Return the place of a module that is not fused."""
+        """Return the target of a module that is not fused."""
         found = ((place, part) for place in self.all if place.layer == layer for part in place.parts)
         return next((pair for pair in found if pair[1].module == module), None)
 

@@ -1,4 +1,4 @@
-"""A float graph run over calibration texts a part at a time: what its values are, in the memory of a few layers.
+"""Activations of a float graph over calibration texts, computed a part at a time in the memory of a few layers.
 
 The nodes are cut, in their order, into parts of about `_PART` bytes of weights. A part is run over every text in a
 session of its own, then forgotten; what later parts need of it is carried over. So any graph will do, and neither the
@@ -34,7 +34,7 @@ Note = Callable[[str, NDArray[Any]], None]
 
 @dataclass(slots=True)
 class _Text:
-    """One calibration text: the values that later parts need."""
+    """Calibration text while it runs: the activations that later parts need."""
 
     values: Values = field(default_factory=dict)
 
@@ -142,7 +142,7 @@ def _options(folder: Path) -> ort.SessionOptions:
 
 
 def _open_every_position(weights: Mapping[str, onnx.TensorProto]) -> None:
-    """Have the head's input computed for every position, where `graph` has opened a window."""
+    """Have the head's input computed for every position, where `derive` has opened a window."""
     window = weights.get("logits_from")
     if window is not None:
         window.CopyFrom(helper.make_tensor("logits_from", onnx.TensorProto.INT64, [1], [_ALL_POSITIONS]))

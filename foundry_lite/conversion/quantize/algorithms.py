@@ -1,4 +1,4 @@
-"""The ways in which a matrix gets its few bits, behind one door: `Rounding.form`."""
+"""Quantization algorithms for a matrix, behind one interface: `Rounding.form`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How one matrix is stored; ``run(weight, first)`` quantizes columns, the first of which has that number."""
+    """Quantization format of one matrix; ``run(weight, first)`` quantizes columns, numbered from ``first`` on."""
 
     bits: int
     block: int
@@ -29,10 +29,10 @@ class Form:
 
 
 class Rounding(Protocol):
-    """Chooses a form for each matrix, asked in the order of the graph."""
+    """Chooses a quantization format for each matrix, called in the order of the graph."""
 
     def form(self, node: str, given: str, bits: int) -> Form:
-        """Return the form of the matrix of ``node``, which multiplies ``given``; that is empty for an embedding."""
+        """Return the format of the matrix of ``node``, which multiplies ``given``; that is empty for an embedding."""
 
 
 class Nearest:

@@ -8,9 +8,9 @@ will do; what is not found in one is left as it is:
 - ``MatMul`` with a constant matrix becomes ``MatMulNBits``; the embedding becomes ``GatherBlockQuantized``. A model
   whose head is its embedding has that matrix once, in int8 too, where the builder leaves a float32 embedding beside it
   (544 MB in Qwen2.5-0.5B). An embedding of its own gets 8 bits.
-- The head computes the last position only (the builder's ``prune_lm_head``), or as many as the caller asks for:
+- The head computes the last position only (the builder's ``prune_lm_head``), or as many as the caller requests:
   ``logits_from`` is an input with a default, int64 of shape (1,): with -k, the output ``window_logits`` has the
-  logits of the last k positions. ``logits`` are those of the last one, whatever is asked for.
+  logits of the last k positions. ``logits`` are those of the last one in any case.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ MakeWalk = Callable[..., Walk]  # texts, names of values, weights to be replaced
 
 
 class Job(Struct, frozen=True):
-    """One variant to make: ``target`` is an existing folder, ``prepared`` the float folder (`prepare`).
+    """Derivation job for one variant: ``target`` is an existing folder, ``prepared`` the float folder (`normalize`).
 
     ``texts`` are the tokens of the calibration texts, for recipes that need them.
     """
@@ -106,7 +106,7 @@ def derive(
 
 @dataclass(frozen=True, slots=True)
 class _Means:
-    """What a change of weights works with."""
+    """Inputs of a weight conversion: folders, the source's grid, calibration texts in tokens, and how to run them."""
 
     source: Path
     target: Path
@@ -160,7 +160,7 @@ def _walk(
 
 
 def _head_size(folder: Path) -> int:
-    """Return the size of a head as the configuration has it, 0 where it does not say: the graph then has to."""
+    """Return the size of a head as the configuration has it, 0 where it is missing: the graph then has to have it."""
     try:
         config: dict[str, Any] = json.loads((folder / "genai_config.json").read_bytes())
         return int(config["model"]["decoder"]["head_size"])
@@ -182,7 +182,7 @@ def _copy_files(source: Path, target: Path, data: set[str], *, with_data: bool) 
 
 
 def open_window(graph: onnx.GraphProto) -> None:
-    """Let the caller say from which position on logits are computed; by default it is the last one.
+    """Let the caller choose from which position on logits are computed; by default it is the last one.
 
     A graph that the builder has not pruned computes all of them, and is left so.
     """

@@ -6,7 +6,7 @@ of ``C e`` has the errors up to *j* only: so the weights are rounded in order, a
 ``sum(C_ji e_i) / C_jj`` of the errors before it asks for. This gives the numbers of GPTQ as it was published
 (Frantar et al., 2022), which updates all later weights instead, without an inverse and with one Cholesky decomposition.
 
-A block's scale and zero point are found when its turn comes, by `kquant`'s search, over the moved weights.
+A block's scale and zero point are found when it is reached, by `kquant`'s search, over the moved weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _Floats = NDArray[np.float32]
 
 
 class GptqSolver:
-    """How errors move the weights after them: made once for a matrix's inputs, used for any of its outputs."""
+    """GPTQ solver: from the Hessian of a matrix's inputs, made once, it quantizes any columns of its outputs."""
 
     def __init__(self, hessian: _Floats) -> None:
         """Take ``X^T X (inputs, inputs)``, which is changed."""

@@ -3,7 +3,7 @@
 Round to nearest takes a block's scale from its extremes. Here many are tried, wider and narrower; for each, the
 numbers that result are held fixed and the scale is put to its best value (weighted least squares), as llama.cpp's
 ``make_qkx2_quants`` does. Zero points are whole numbers, as the kernels have them, so they are searched and not
-solved for. A weight's error counts the more the larger the weight is, or what the caller says.
+solved for. A weight's error counts the more the larger the weight is, or by the importances that the caller gives.
 
 Blocks are columns ``(block size, blocks)`` here. With numbers *d*, weights *x* and importances *w*, the best scale is
 ``A / B`` and the error that is left ``sum(w x x) - A A / B``, where ``A = sum(w x d)`` and ``B = sum(w d d)``: so the

@@ -1,10 +1,10 @@
-"""Which matrices of a mixed variant get 8 bits where the others have 4.
+"""Mixed precision: chooses the matrices of a variant that get 8 bits where the others have 4.
 
 The head does, and as many weights more as the field's rule would give 8 bits: the projections to values, and those back
 from the hidden layer, of the first eighth of the layers, the last, and every third between. *Which* they are is
 measured where that takes no more than a few minutes: each matrix alone is rounded to 4 bits, and what the model then
-loses on calibration texts says how much it matters. On larger models the rule itself decides. (How far a product's
-result moves does not tell: it ranks the matrices of the embedded model almost backwards; docs/variants.md.)
+loses on calibration texts is its sensitivity. On larger models the rule itself decides. (How far a product's
+result moves is no measure: it ranks the matrices of the embedded model almost backwards; docs/variants.md.)
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def by_rule(names: Sequence[str]) -> list[str]:
 
 
 def is_sensitive(layer: int, count: int) -> bool:
-    """Say whether a layer is of the first eighth, of the last, or every third of those between."""
+    """Return whether a layer is in the first eighth, in the last eighth, or every third between."""
     eighth = count // 8
     return layer < eighth or layer >= 7 * count // 8 or (layer - eighth) % 3 == 2
 

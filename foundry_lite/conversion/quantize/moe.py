@@ -23,7 +23,7 @@ _BLOCKS = (32, 64, 128)  # what QMoE's kernel takes; there is none between
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """What takes the place of ``MoE`` nodes: ``nodes`` by the names of the old ones, and new initializers."""
+    """Quantized experts that replace ``MoE`` nodes: ``nodes`` by the names of the old ones, and new initializers."""
 
     nodes: dict[str, list[onnx.NodeProto]]
     added: list[onnx.TensorProto]

@@ -1,4 +1,4 @@
-"""Every matrix of a graph, and its embedding, in few bits: the rewriting. How they are rounded, `rounding` says."""
+"""Rewrites a graph with every matrix, and the embedding, quantized. The rounding itself is in `algorithms`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Stored:
 
 
 class Quantizer:
-    """Quantizes one graph, weight by weight; ``bits`` are those of nodes that get others than the recipe says."""
+    """Quantizes one graph, weight by weight; ``bits`` are those of nodes that get others than the recipe's."""
 
     def __init__(
         self,

@@ -76,7 +76,7 @@ class Grid:
 
 
 def read_grid(prepared: Path) -> Grid | None:
-    """Return the grid of a prepared folder, or ``None`` when it has none. Lattices are read when they are asked for."""
+    """Return the grid of a prepared folder, or ``None`` when it has none. Lattices are read on demand."""
     path = prepared / GRID
     return Grid(_Lattices(path)) if path.is_file() else None
 
@@ -177,7 +177,7 @@ def _side_by_side(parts: list[Lattice]) -> Lattice | None:
 
 
 class _Lattices(Mapping[str, Lattice]):
-    """The lattices in a file, each read when it is asked for: in memory they would be an eighth of the weights."""
+    """The lattices in a file, each read on demand: in memory they would be an eighth of the weights."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""What was measured of a variant, as `Evidence` of its card and as checks of its manifest."""
+"""Evidence of a variant: its measurements, as `Evidence` of the card and as checks of the manifest."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def costs(measured: tuple[Measured, ...], float32: Measured | None = None) -> tu
 
 
 def is_cost(evidence: Evidence) -> bool:
-    """Say whether a figure is one of those that `costs` writes."""
+    """Return whether a figure is one of those that `costs` writes."""
     return evidence.metric.split(".")[0] in _COSTS
 
 
@@ -78,7 +78,7 @@ def _cost(one: Measured, what: str) -> list[Evidence]:
 
 
 def checks_of(quality: Quality, gate: Gate) -> tuple[Check, ...]:
-    """Return what the gate was asked, whatever it said: a record, not the judgement."""
+    """Return the figures that the gate compares, with their bounds: a record, not the verdict."""
     checks = []
     if quality.task is not None:
         checks.append(Check("task_kept", round(quality.task.kept, 6), gate.least_task_kept, quality.task.total))

@@ -21,7 +21,7 @@ _PERSON = re.compile(r"[^<>\n]*[^<>\s][^<>\n]* <[^<>@\s]+@[^<>@\s]+>")
 
 
 class SignOff(NamedTuple):
-    """Who vouches for an artifact, and since when. ``person`` is ``Name <mail>``; ``date`` is ISO 8601."""
+    """Sign-off of an artifact: ``person`` (``Name <mail>``) vouches for it since ``date`` (ISO 8601)."""
 
     person: str
     date: str
@@ -279,7 +279,7 @@ def describe_recipe(recipe: Recipe) -> str:
 
 
 def describe_defaults(own: Defaults) -> str:
-    """Return in words what holds when a request says nothing."""
+    """Return the default generation parameters as a sentence."""
     words = ["greedy" if own.temperature == 0 else f"temperature {own.temperature:g}"]
     usual = Defaults(temperature=own.temperature)
     for field in ("top_p", "top_k", "min_p", "repetition_penalty", "min_tokens", "max_new_tokens"):

@@ -1,4 +1,4 @@
-"""Which versions made a variant."""
+"""Versions of the packages that made a variant."""
 
 from __future__ import annotations
 

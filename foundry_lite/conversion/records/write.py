@@ -1,4 +1,4 @@
-"""What is written beside a variant: its card, the report of all candidates, a model card to publish, its inputs.
+"""Records written beside a variant: its card, the report of all candidates, a model card to publish, its inputs.
 
 The manifest comes last: once it is there, the folder is complete.
 """
@@ -46,7 +46,7 @@ class Facts:
     """All that is known of a variant when it is written down. ``command`` does the same build again.
 
     ``fp32_bytes`` and ``fp16_bytes`` are the sizes of the same model's files in those precisions, where they were
-    built; ``None`` where not, then the report is asked and else the size is computed, and said to be. ``assessed`` is
+    built; ``None`` where not: the size is the report's, or else computed and marked so. ``assessed`` is
     the date (ISO 8601) and ``machine`` where the quality was measured; empty: today and here. ``was_run`` is false
     for a provider that this machine could not run.
     """
@@ -82,7 +82,7 @@ def describe(folder: Path, facts: Facts) -> None:
 
 
 def add_measured(folder: Path, measured: tuple[Measured, ...]) -> None:
-    """Write down what a variant costs on this machine, in place of what it said before: card, report and model card.
+    """Write down what a variant costs on this machine, replacing earlier figures: card, report and model card.
 
     ``folder`` is an artifact of the user's own. Its built files and its `build_digest` stay what they are.
     """
@@ -99,9 +99,9 @@ def add_measured(folder: Path, measured: tuple[Measured, ...]) -> None:
 
 
 def redescribe(folder: Path, *, description: str, limits: str, license: str, dialect: str | None = None) -> None:
-    """Put into an artifact's card what only its author can say, and write its records again.
+    """Put the author's own fields into an artifact's card, and write its records again.
 
-    ``dialect`` is how it writes tool calls (docs/tools.md); ``None`` leaves what the card has of it.
+    ``dialect`` is its tool-call format (docs/tools.md); ``None`` leaves the card's.
     Raises `DamagedArtifact` for an artifact without a report, as those of version 0.1.
     """
     manifest, report = read_manifest(folder), read_report(folder)
@@ -214,7 +214,7 @@ def _lineage(found: SourceModel, source: Source) -> tuple[Ancestor, ...]:
 
 
 def _license(lineage: tuple[Ancestor, ...]) -> str:
-    # Who publishes an adapter says what holds for it; who says nothing has not changed the base's licence.
+    # An adapter's publisher may state its licence; without one, the base's licence is unchanged.
     return next((one.license for one in reversed(lineage) if one.license != "unknown"), "unknown")
 
 

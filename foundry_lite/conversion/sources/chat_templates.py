@@ -1,4 +1,4 @@
-"""The chat templates of a source, in every form that transformers knows, each tried on a message at once."""
+"""The chat templates of a source, in every format that transformers knows, each checked with a test message."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read_templates(folder: Path) -> dict[str, str]:
 
 
 def write_templates(folder: Path, templates: Mapping[str, str]) -> None:
-    """Write templates as transformers does, in the place of all that a folder has in files of their own."""
+    """Write templates as transformers does, replacing all that a folder has in files of their own."""
     (folder / FILE).unlink(missing_ok=True)  # it may be a link
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
     for name, text in templates.items():

@@ -49,7 +49,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """One parameter, as pieces that follow each other."""
+    """Parameter of a ZeRO checkpoint: its shape, and the consecutive spans that hold its values."""
 
     shape: tuple[int, ...]
     spans: tuple[Span, ...]
@@ -57,7 +57,7 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class _Ranks:
-    """What is needed of all files: the stage, and by rank the flat groups and the model states."""
+    """Contents of a ZeRO checkpoint's files: the stage, and by rank the flat groups and the model states."""
 
     stage: int
     groups: list[list[Stored]]
@@ -66,7 +66,7 @@ class _Ranks:
 
 
 def recognises(path: Path) -> bool:
-    """Say whether this is such a checkpoint; where whole weights lie beside it, those are meant."""
+    """Return whether a path is a ZeRO checkpoint; with whole weights beside it, it is not: those are imported."""
     if not path.is_dir() or (path / SINGLE).is_file() or (path / INDEX).is_file():
         return False
     return any(path.glob(_OPTIM)) or ((path / "latest").is_file() and any(path.glob(f"*/{_OPTIM}")))
@@ -97,7 +97,7 @@ def inspect(path: Path, options: Options) -> SourceModel:
 def locate(path: Path) -> tuple[Path, Path]:
     """Return the folder of the configuration and the one of the checkpoint's files.
 
-    Raises `NotAModel`, or `UnsafeSource` when ``latest`` names another place.
+    Raises `NotAModel`, or `UnsafeSource` when ``latest`` names a path elsewhere.
     """
     if any(path.glob(_OPTIM)):
         return (path if exists(path / "config.json") else path.resolve().parent), path
@@ -138,7 +138,7 @@ def read_weights(checkpoint: Path) -> dict[str, Weight]:
 
 
 def drop_tied(weights: dict[str, Weight], config: dict[str, Any]) -> dict[str, Weight]:
-    """Leave out a head that is the embedding, where the configuration says so too."""
+    """Leave out a head that is the embedding, where the configuration ties the two as well."""
     head = weights.get(_HEAD)
     embedding = next((one for name, one in weights.items() if name.endswith("embed_tokens.weight")), None)
     if head is None or embedding is None or not is_tied(config) or not _is_same(head, embedding):
@@ -147,7 +147,7 @@ def drop_tied(weights: dict[str, Weight], config: dict[str, Any]) -> dict[str, W
 
 
 def unties(weights: Mapping[str, Weight], config: dict[str, Any]) -> bool:
-    """Say whether a head that `drop_tied` has left is one of its own against what the configuration says."""
+    """Return whether a head that `drop_tied` left has its own weights although the configuration ties it."""
     return is_tied(config) and _HEAD in weights and any(name.endswith("embed_tokens.weight") for name in weights)
 
 

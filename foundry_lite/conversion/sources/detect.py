@@ -1,4 +1,4 @@
-"""Which kind of source a path is. Nothing of it is run or unpickled to find out."""
+"""Source detection: finds the kind of source at a path. Nothing of it is run or unpickled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOTHING_SAID = Options()
 
 
 class Source(Protocol):
-    """A module for one kind: `recognises` only looks at names and a few bytes, `inspect` says all or raises."""
+    """A module for one kind: `recognises` reads names and a few bytes, `inspect` returns a `SourceModel` or raises."""
 
     def recognises(self, path: Path, /) -> bool: ...
 
@@ -43,7 +43,7 @@ KINDS: tuple[Source, ...] = (
 
 
 def inspect(path: Path, options: Options = _NOTHING_SAID) -> SourceModel:
-    """Look at a source and say what it is.
+    """Return the description of a source.
 
     Raises a `SourceRejected`: `NotAModel`, `UnsupportedArchitecture`, `DamagedWeights`, `PickledWeights`, `RemoteCode`.
     """

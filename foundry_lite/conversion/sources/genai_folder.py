@@ -33,12 +33,12 @@ _SAVE = "Make the folder again with onnxruntime-genai's builder, or give the mod
 
 
 def recognises(path: Path) -> bool:
-    """Say whether the folder has the configuration of onnxruntime-genai."""
+    """Return whether the folder has the configuration of onnxruntime-genai."""
     return path.is_dir() and exists(path / CONFIG)
 
 
 def inspect(folder: Path, _options: Options | None = None) -> SourceModel:
-    """Look at a folder and say what it is. Raises a `SourceRejected`."""
+    """Return the description of a folder for onnxruntime-genai. Raises a `SourceRejected`."""
     config = read_json(folder / CONFIG)
     model = _section(config, "model")
     decoder = _section(model, "decoder")

@@ -38,7 +38,7 @@ _INSTEAD = "Give the model's Hugging Face folder."
 
 
 def recognises(path: Path) -> bool:
-    """Say whether this is a GGUF file, or a folder with such files and no config.json of its own."""
+    """Return whether a path is a GGUF file, or a folder with such files and no config.json of its own."""
     if path.is_file():
         with path.open("rb") as stream:
             return stream.read(len(MAGIC)) == MAGIC or path.suffix == SUFFIX
@@ -46,7 +46,7 @@ def recognises(path: Path) -> bool:
 
 
 def inspect(path: Path, _options: Options | None = None) -> SourceModel:
-    """Look at a file, or at the only one of a folder, and say what it is. Raises a `SourceRejected`."""
+    """Return the description of a GGUF file, or of the only one of a folder. Raises a `SourceRejected`."""
     file = check_file(_file(path))
     header = read_gguf(file)
     _refuse_split(header)

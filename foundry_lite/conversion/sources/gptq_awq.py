@@ -1,4 +1,4 @@
-"""Folders whose weights are 4- or 8-bit integers in GPTQ's or AWQ's packing: the integers are kept (`grid`).
+"""Folders whose weights are 4- or 8-bit integers in GPTQ's or AWQ's packing: the integers are kept (`source_grid`).
 
 A packed matrix ``X`` is ``X.qweight``, ``X.scales`` and ``X.qzeros``; GPTQ's ``X.g_idx`` says which group of scales
 each input belongs to. Sources: AutoGPTQ's and AutoAWQ's ("gemm") checkpoints, as transformers saves them.
@@ -34,9 +34,9 @@ _INSTEAD = "Supported: GPTQ with 2, 4 or 8 bits, AWQ with 4 bits in the packing 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """How the weights of a folder are packed. ``group`` inputs share a scale; -1: all of them.
+    """Packing format of GPTQ or AWQ weights. ``group`` inputs share a scale; -1: all of them.
 
-    ``adds_one``: stored zero points are one less than they are (GPTQ's first format).
+    ``adds_one``: zero points are stored less one (GPTQ's first format).
     """
 
     kind: Kind
@@ -47,7 +47,7 @@ class Packing:
 
 
 class Part(NamedTuple):
-    """One tensor of a packed matrix, with its file: shards are cut anywhere."""
+    """Tensor of a packed matrix, with its file: the tensors of one matrix may lie in several shards."""
 
     path: Path
     tensor: Tensor
@@ -55,7 +55,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """One packed matrix: the tensors that make it up."""
+    """Packed matrix of GPTQ or AWQ: the tensors that make it up."""
 
     name: str  # that of its float weight
     words: Part
@@ -72,7 +72,7 @@ class Matrix:
 
     @property
     def is_in_order(self) -> bool:
-        """Whether the inputs of a group lie side by side; not so where GPTQ went by the size of activations."""
+        """Return whether the inputs of a group lie side by side; not so where GPTQ ordered them by activation size."""
         if self.order is None:
             return True
         order = np.concatenate([*read_raw(*self.order), np.zeros(0, np.uint8)]).view("<i4")
@@ -80,15 +80,15 @@ class Matrix:
 
 
 def recognises(path: Path) -> bool:
-    """Say whether config.json tells of packed weights."""
+    """Return whether config.json declares GPTQ or AWQ weights."""
     try:
         return path.is_dir() and str(_settings(path).get("quant_method")) in _METHODS
     except SourceRejected:
-        return False  # `hf_folder` says what is wrong with the file
+        return False  # `hf_folder` reports what is wrong with the file
 
 
 def inspect(folder: Path, _options: Options | None = None) -> SourceModel:
-    """Look at a folder and say what it is; its recipe keeps its integers. Raises a `SourceRejected`."""
+    """Return the description of a GPTQ or AWQ folder; its recipe keeps the integers. Raises a `SourceRejected`."""
     packing = read_packing(folder)
     config = {key: value for key, value in read_config(folder).items() if key != _SETTINGS}
     hf_folder.check_code(folder, config)
@@ -153,7 +153,7 @@ def find_floats(weights: Files, matrices: list[Matrix]) -> dict[str, tuple[Path,
 
 
 def can_be_kept(matrix: Matrix, packing: Packing) -> bool:
-    """Say whether the kernels can multiply with a matrix as it is: blocks of inputs that lie side by side."""
+    """Return whether the kernels can multiply with a matrix as it is: blocks of inputs that lie side by side."""
     return packing.bits in _KEPT_BITS and matrix.group in BLOCK_SIZES and matrix.is_in_order
 
 

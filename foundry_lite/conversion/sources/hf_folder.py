@@ -47,12 +47,12 @@ _LONGEST_FRONT = 1 << 16  # bytes of a README that are looked at
 
 
 def recognises(path: Path) -> bool:
-    """Say whether this looks like a model folder; whatever is a folder is one until a better reason is found."""
+    """Return whether a path is a folder; `inspect` refuses one that holds no model, with a precise error."""
     return path.is_dir()
 
 
 def inspect(folder: Path, _options: Options | None = None) -> SourceModel:
-    """Look at a folder of weights in 16 or 32 bit and say what it is.
+    """Return the description of a folder of weights in 16 or 32 bit.
 
     Raises a `SourceRejected`: `NotAModel`, `UnsupportedArchitecture`, `DamagedWeights`, `PickledWeights`, `RemoteCode`,
     `UnsafeSource`.
@@ -70,7 +70,7 @@ def inspect(folder: Path, _options: Options | None = None) -> SourceModel:
 
 
 def describe(folder: Path) -> SourceModel:
-    """Say what a folder is, whatever its weights are packed in. Every float is read once, to find what is not finite.
+    """Return the description of a folder, however its weights are packed. Reads every float once, for NaN and infinity.
 
     Raises a `SourceRejected`.
     """
@@ -126,7 +126,7 @@ def text_files(folder: Path) -> tuple[Path, ...]:
 
 
 def check_code(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
-    """Return what is to be said of code that a decoder's folder names; raise `RemoteCode` where it needs any."""
+    """Return notes on code that a decoder's folder names; raise `RemoteCode` where it needs any."""
     return remote_code.check_code(folder, config, is_known=_architecture(config) in architectures.supported())
 
 

@@ -34,7 +34,7 @@ _EXPORT = (
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """What of a graph the engine must be told. ``heads`` and ``head_size`` are those of its keys and values."""
+    """Shape of an ONNX decoder that the engine needs. ``heads`` and ``head_size`` are those of its keys and values."""
 
     layers: int
     heads: int
@@ -44,14 +44,14 @@ class Decoder:
 
 
 def recognises(path: Path) -> bool:
-    """Say whether this is such a graph, or a folder that has one and nothing that another kind begins with."""
+    """Return whether a path is an ONNX decoder, or a folder with one and without the files of another kind."""
     if path.is_file():
         return path.suffix == ".onnx"
     return path.is_dir() and not any(exists(path / one) for one in _OTHERS) and _in_folder(path) is not None
 
 
 def inspect(path: Path, _options: Options | None = None) -> SourceModel:
-    """Look at a graph or folder and say what it is. Raises a `SourceRejected`."""
+    """Return the description of an ONNX decoder or its folder. Raises a `SourceRejected`."""
     graph = path if path.is_file() else _in_folder(path)
     if graph is None:
         raise NotAModel(f"{path} has no ONNX graph", hint=_EXPORT)

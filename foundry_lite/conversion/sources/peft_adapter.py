@@ -60,7 +60,7 @@ class Weights:
 
 
 def recognises(path: Path) -> bool:
-    """Say whether this is an adapter's folder; where a whole model lies beside one, the model is meant."""
+    """Return whether a path is a PEFT adapter's folder; with a whole model beside the adapter, it is not."""
     return peft_config.is_adapter(path) and not (path / "config.json").is_file()
 
 
@@ -90,7 +90,7 @@ def inspect(folder: Path, options: Options) -> SourceModel:
         folder=folder,
         files=(folder / peft_config.CONFIG, path, *own_texts(folder)),
         parameters=base.parameters + int(np.prod(untied)),
-        license=hf_folder.read_license(folder),  # what it says for itself; the card has the base's too
+        license=hf_folder.read_license(folder),  # the adapter's own; the card has the base's too
         base=base,
         needs_template=not templates,
         notes=(
@@ -245,7 +245,7 @@ def _likeness(name: str, change: Change, weights: Weights) -> float | None:
     rows = min(len(lengths), len(magnitudes))  # a vocabulary may have grown
     lengths, magnitudes = lengths[:rows], magnitudes[:rows]
     if lengths.std() < 1e-4 * lengths.mean() or not magnitudes.std():
-        return None  # rows of one length say nothing
+        return None  # rows of one length are no evidence
     return float(np.corrcoef(lengths, magnitudes)[0, 1])
 
 

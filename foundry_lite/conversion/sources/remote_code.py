@@ -1,7 +1,7 @@
 """Python code that a folder names in ``auto_map``: it is never run, and refused where a model needs it.
 
 Whoever trains a model of a family that transformers has by now, and loads it with code of its own repository, saves
-the names of that code again, and not the code. Such an entry says nothing that anybody needs.
+the names of that code again, and not the code. Such an entry is not needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAMES = {"gemma3": "gemma3text", "hunyuandensev1": "hunyuanv1dense"}  # of clas
 def check_code(folder: Path, config: dict[str, Any], *, is_known: bool) -> tuple[str, ...]:
     """Return what the user should know of code that is named and not needed.
 
-    ``is_known`` says whether the model's architecture can be converted. Raises `RemoteCode` when the model is of no
+    ``is_known``: the model's architecture can be converted. Raises `RemoteCode` when the model is of no
     family that is built into transformers, or the code lies in the folder; `NotAModel`, `UnsafeSource`.
     """
     notes = []
@@ -63,12 +63,12 @@ def _references(value: Any) -> list[str]:
 
 
 def _file_of(reference: str) -> str:
-    """Return the file that holds a class; of one in another repository (``name--module.Class``) the name says so."""
+    """Return the file that holds a class; of one in another repository (``name--module.Class``) the name has it."""
     return f"{reference.rpartition('.')[0].rpartition('--')[2].replace('.', '/')[:200] or 'code'}.py"
 
 
 def _is_built_in(config: dict[str, Any]) -> bool:
-    """Say whether the model type is the one that transformers has for the architecture."""
+    """Return whether the model type is the one that transformers has for the architecture."""
     names = config.get("architectures")
     name = str(names[0]) if isinstance(names, list) and names else ""
     stem = next((name.removesuffix(head) for head in _HEADS if name.endswith(head)), name)

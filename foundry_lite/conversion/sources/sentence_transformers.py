@@ -66,14 +66,14 @@ _MEAN_NOTE = "It does not say how token vectors become one: their mean is taken,
 
 @dataclass(frozen=True, slots=True)
 class _Module:
-    """One line of `modules.json`: ``kind`` is the name of its class."""
+    """Module of `modules.json`: ``kind`` is the name of its class."""
 
     kind: str
     path: str
 
 
 def recognises(path: Path) -> bool:
-    """Say whether this is a folder of sentence-transformers, or of a family of encoders."""
+    """Return whether a path is a folder of sentence-transformers, or of a family of encoders."""
     if not path.is_dir() or not exists(path / "config.json"):
         return path.is_dir() and exists(path / MODULES)
     if exists(path / MODULES) or exists(path / _SETTINGS[1]):
@@ -87,7 +87,7 @@ def recognises(path: Path) -> bool:
 
 
 def inspect(folder: Path, _options: Options | None = None) -> SourceModel:
-    """Look at a folder and say what it is.
+    """Return the description of an encoder's folder.
 
     Raises a `SourceRejected`: `NotAModel`, `UnsupportedArchitecture`, `DamagedWeights`, `PickledWeights`, `RemoteCode`,
     `UnsafeSource`.
@@ -118,7 +118,7 @@ def inspect(folder: Path, _options: Options | None = None) -> SourceModel:
 
 
 def read_head(folder: Path) -> Encoder:
-    """Return what the folder says of how its vectors or scores are made; of the graph it knows nothing yet.
+    """Return the encoder settings of a folder, by which its vectors or scores are made; without those of the graph.
 
     Raises `UnsupportedArchitecture` naming what is not supported, `NotAModel` or `UnsafeSource`.
     """
@@ -272,7 +272,7 @@ def _similarity(own: dict[str, Any]) -> Similarity:
 
 
 def _max_length(folder: Path, config: dict[str, Any], stem: str) -> int:
-    """Return how many tokens a text may have: the least of what its files say, and of its positions."""
+    """Return how many tokens a text may have: the least of the limits in its files, and of its positions."""
     positions = read_shape(_plain(config)).context_length
     pad: Any = config.get("pad_token_id")
     usable = positions - (pad + 1 if isinstance(pad, int) else 2) if stem in _OFFSET else positions

@@ -1,4 +1,4 @@
-"""What a source was found to be: the one thing that all kinds of sources are turned into."""
+"""Source model: the one description that sources of all kinds are converted to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from foundry_lite.catalog.recipe import Recipe
 
 
 class Kind(StrEnum):
-    """What was recognised."""
+    """Kind of a source."""
 
     FOLDER = "huggingface-folder"
     ADAPTER = "peft-adapter"  # to be merged into its base
@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 
 class Exporter(StrEnum):
-    """What makes the float32 graph."""
+    """Exporter of the float32 graph."""
 
     BUILDER = "onnxruntime-genai's builder"
     ENCODER = "torch's tracer, or optimum"
@@ -35,7 +35,7 @@ class Exporter(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user said about a source. ``base`` is the model that an adapter belongs to."""
+    """Import options of a source. ``base`` is the model that an adapter belongs to."""
 
     base: Path | None = None
     allow_pickle: bool = False
@@ -45,7 +45,7 @@ class Options:
 class SourceModel:
     """A source that was found to be importable. ``files`` are all that the build may read of it.
 
-    ``notes`` are sentences that the user should read: what was dequantized, which template was put in its place.
+    ``notes`` are sentences that the user should read: what was dequantized, which template replaced a missing one.
     ``weight_bits`` is the width of most of its weights: 32, 16, or less where it comes quantized. ``recipe`` is what
     keeps a source as it is: its own integers, or its own graph; ``None`` where the recipe is to be chosen.
     """
@@ -63,8 +63,8 @@ class SourceModel:
     weight_bits: int = 16
     base: SourceModel | None = None
     recipe: Recipe | None = None
-    needs_template: bool = False  # it brings no chat template: a plain one is put in its place
-    unties: bool = False  # its head has weights of its own, and its configuration says that it is the embedding
+    needs_template: bool = False  # it brings no chat template: a plain one is used instead
+    unties: bool = False  # its head has weights of its own, although its configuration ties it to the embedding
     notes: tuple[str, ...] = ()
 
     def place(self, path: Path, target: Path) -> Path:

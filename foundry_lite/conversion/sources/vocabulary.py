@@ -50,7 +50,7 @@ def read_vocabulary(folder: Path) -> dict[str, int]:
 def check_vocabulary(folder: Path, rows: int, *, grows: bool = True) -> None:
     """Compare the tokenizer with an embedding of ``rows`` rows; fewer tokens than rows are padding, and fine.
 
-    ``grows`` says whether transformers loads the tokenizer: it gives numbers to tokens that only other files name.
+    ``grows``: transformers loads the tokenizer, which gives numbers to tokens that only other files name.
     Raises `NotAModel` naming the tokens that have no row.
     """
     vocabulary = read_vocabulary(folder)
@@ -106,7 +106,7 @@ def _text(value: Any) -> str:
 
 
 def _read_tokens(vocabulary: bytes) -> dict[str, int]:
-    """Decode the tokens: an object of ids, or with unigrams a list of ``[token, score]`` whose places are the ids."""
+    """Decode the tokens: an object of ids, or with unigrams a list of ``[token, score]`` whose indices are the ids."""
     entries = vocabulary.count(b":") + vocabulary.count(b"[")
     if entries > 2 * _MOST_TOKENS:
         raise UnsafeSource(

@@ -26,7 +26,7 @@ _LLAMA_LIKE = {
     "Qwen3ForCausalLM",
 }  # fmt: skip
 HEADS = ("lm_head.weight", "embed_out.weight")
-# Whose head is the embedding where config.json does not say: transformers' own defaults.
+# Model types with a tied head where config.json does not set it: transformers' own defaults.
 TIED_BY_DEFAULT = {
     "cohere", "ernie4_5", "falcon", "gemma", "gemma2", "gemma3_text", "gpt-sw3", "gpt2", "lfm2", "lfm2_moe", "smollm3",
     "starcoder2",
@@ -49,7 +49,7 @@ _SAME = "Save the model again, configuration and weights together."
 def find_weights(folder: Path) -> dict[Path, dict[str, Tensor]]:
     """Return the weight files of a folder with their tensors; every tensor that the index names is there, and once.
 
-    A whole file is read as transformers reads it: whatever an index beside it says. Raises `DamagedWeights`,
+    A whole file is read as transformers reads it: an index beside it is ignored. Raises `DamagedWeights`,
     `PickledWeights`, `UnsafeSource`, or `NotAModel` when there are none.
     """
     _refuse_other_name(folder)
@@ -89,7 +89,7 @@ def index_of(shards: Iterable[Path]) -> dict[str, Any]:
 
 
 def is_tied(config: Mapping[str, Any]) -> bool:
-    """Say whether a configuration takes the embedding for the head; where it is silent, as its family does."""
+    """Return whether a configuration ties the head to the embedding; where it does not set it, as its family does."""
     inner = config.get("text_config")
     for part in (config, inner if isinstance(inner, dict) else {}):
         if part.get("tie_word_embeddings") is not None:
@@ -105,7 +105,7 @@ def untied(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def has_own_head(tensors: Mapping[str, tuple[Path, Tensor]]) -> bool:
-    """Say whether the head differs from the embedding. Reads both, up to the first difference."""
+    """Return whether the head differs from the embedding. Reads both, up to the first difference."""
     head = next((tensors[name] for name in HEADS if name in tensors), None)
     embedding = next((one for name, one in tensors.items() if name.endswith(EMBEDDINGS)), None)
     if head is None or embedding is None:
@@ -176,7 +176,7 @@ def check_finite(weights: Mapping[Path, Mapping[str, Tensor]]) -> None:
 
 
 def not_finite(path: Path, name: str) -> DamagedWeights:
-    """Return what is said of a tensor with a NaN or an infinity."""
+    """Return the error for a tensor with a NaN or an infinity."""
     return DamagedWeights(
         f"{path.name}: {name} holds numbers that are not finite (NaN or infinity)",
         hint="The training diverged, or the weights were cast to float16 and overflowed: save an earlier checkpoint.",

@@ -1,7 +1,7 @@
 """Making one toolchain's environment: ``python -m venv``, pip with exact versions, and a check by importing.
 
 pip is run with wheels only, so nothing of a package is run to install it. Whatever it prints is in the log; a line for
-each of its steps is told.
+each of its steps is reported.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What a toolchain is made of.
+    """Definition of a toolchain: its pinned requirements and their check.
 
     ``pins`` is a requirements file of exact versions, ``imports`` are the modules that the check imports, ``shows`` the
     distributions that a list shows. With ``extra``, an environment of ours that has that extra serves as well.
@@ -61,7 +61,7 @@ class Definition:
 
 
 class Marker(Struct, frozen=True):
-    """`toolchain.json`: says that the environment around it is whole. ``versions`` are of all its distributions."""
+    """`toolchain.json`: marks the environment around it as complete. ``versions`` are of all its distributions."""
 
     name: str
     python: str
@@ -70,7 +70,7 @@ class Marker(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Where progress goes: lines such as ``optimum: collecting torch (12 of 33)``."""
+    """Progress callback of an installation: emits lines such as ``optimum: collecting torch (12 of 33)``."""
 
     tell: Callable[[str], None]
     name: str
@@ -125,7 +125,7 @@ async def make(folder: Path, definition: Definition, log: Path, told: Told, whee
 
 
 def _has_pip() -> bool:
-    """Say whether our own environment has a pip that can install into another one, which saves making one there."""
+    """Return whether our own environment has a pip that can install into another one, which saves making one there."""
     try:
         return int(importlib.metadata.version("pip").partition(".")[0]) >= 23
     except (importlib.metadata.PackageNotFoundError, ValueError):

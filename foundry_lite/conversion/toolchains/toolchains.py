@@ -51,7 +51,7 @@ DEFINITIONS: tuple[Definition, ...] = (
 
 
 class State(StrEnum):
-    """What is there of a toolchain."""
+    """Installation state of a toolchain."""
 
     HERE = "this environment"
     INSTALLED = "installed"
@@ -63,7 +63,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Toolchain:
-    """One toolchain as `list` shows it. ``folder`` is ``None`` where there is none of its own."""
+    """Toolchain as `list` shows it. ``folder`` is ``None`` where it has none of its own."""
 
     name: str
     state: State
@@ -128,7 +128,7 @@ class Toolchains:
         return folder
 
     def versions(self, name: str) -> dict[str, str]:
-        """Return the versions of what a toolchain consists of, whether it is installed or not: its pins say them."""
+        """Return the versions of what a toolchain consists of, whether it is installed or not: its pins have them."""
         if name == OWN or _lacks(self._find(name)) == ():
             return installed_versions()
         pins = (
@@ -242,7 +242,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def _requirements(definition: Definition) -> tuple[Requirement, ...] | None:
-    """Return what our extra for this toolchain asks for; ``None`` where there is no such extra."""
+    """Return the requirements of our extra for this toolchain; ``None`` where there is no such extra."""
     if definition.extra is None:
         return None
     try:

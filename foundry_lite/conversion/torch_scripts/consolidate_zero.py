@@ -1,8 +1,8 @@
-"""A ZeRO checkpoint in a form that only torch can read, written again in the form that needs no code to be run.
+"""A ZeRO checkpoint in a format that only torch can read, written again in the format that needs no code to be run.
 
     python -m foundry_lite.conversion.torch_scripts.consolidate_zero CHECKPOINT TARGET
 
-Reading runs whatever the files say: it is done when the user allowed it, in this process. Classes of packages that are
+Reading runs any code in the files: it is done when the user allowed it, in this process. Classes of packages that are
 not here, as DeepSpeed's own, are replaced by empty ones. One file is in memory at a time.
 """
 

@@ -1,4 +1,4 @@
-"""What the source itself says, by transformers in float32: run by `quality` as a subprocess.
+"""Reference of a decoder, computed by transformers in float32: run by `quality` as a subprocess.
 
     python -m foundry_lite.conversion.torch_scripts.decoder_reference MODEL_FOLDER ENQUIRY.json TARGET
 
@@ -40,11 +40,11 @@ def main() -> None:
 
 
 class _Unanswerable(Exception):
-    """The source cannot be asked this; the text says what and why."""
+    """A question that the source cannot answer; the message names it and the reason."""
 
 
 class _Source:
-    """One model with its tokenizer."""
+    """Source model with its tokenizer, loaded by transformers."""
 
     def __init__(self, folder: Path, enquiry: Enquiry) -> None:
         import torch
@@ -53,7 +53,7 @@ class _Source:
         self._torch = torch
         self._enquiry = enquiry
         self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        self._prompts = self._render_questions()  # before the weights are read: what cannot be asked costs nothing
+        self._prompts = self._render_questions()  # before the weights are read: an error here costs nothing
         self._model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
         ).eval()
@@ -119,7 +119,7 @@ class _Source:
         return tokens
 
     def _prefix(self) -> list[int]:
-        """Return what the tokenizer puts before every text: nothing, or the token that begins one."""
+        """Return the tokens that the tokenizer puts before every text: none, or the beginning-of-sequence token."""
         bos = self._tokenizer.bos_token_id
         return [bos] if bos is not None and self._tokenizer("a")["input_ids"][:1] == [bos] else []
 
@@ -135,7 +135,7 @@ class _Source:
                 yield [*prompt, *answer[: self._enquiry.longest]], len(prompt) - 1
 
     def _expected(self, question: Question, prompt: list[int]) -> list[int]:
-        """Return the expected turn as the template writes it behind the prompt, if it can be told apart."""
+        """Return the expected message as the template writes it behind the prompt, if it can be separated from it."""
         if question.answer is None:
             return []
         whole = list(self._render(question, question.answer).tokens)
@@ -146,7 +146,7 @@ class _Source:
         return answer[: ends[0] + 1] if ends else answer
 
     def _judge(self, tokens: list[int], first: int) -> dict[str, Any]:
-        """Return what is kept of one text: see `reference.Passage`."""
+        """Return the reference of one text: see `reference.Passage`."""
         torch = self._torch
         count = len(tokens) - 1 - first  # at least one: an answer is not empty, and a text has two tokens
         kept: list[tuple[Any, Any, Any]] = []

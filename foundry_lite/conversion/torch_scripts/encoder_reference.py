@@ -1,4 +1,4 @@
-"""What an encoder's source says, by transformers in float32: run by `encoder` as a subprocess.
+"""Reference of an encoder, computed by transformers in float32: run by `encoder` as a subprocess.
 
     python -m foundry_lite.conversion.torch_scripts.encoder_reference PREPARED JOB.json OUT.npz
 
@@ -20,13 +20,13 @@ from foundry_lite.conversion.torch_scripts.export_encoder import load
 
 
 def main() -> None:
-    """Record what the source says."""
+    """Record the reference."""
     prepared, job, out = (Path(argument) for argument in sys.argv[1:4])
     record(prepared, json.loads(job.read_text(encoding="utf-8")), out)
 
 
 def record(prepared: Path, job: dict[str, Any], out: Path) -> None:
-    """Write what the source says of a job's texts."""
+    """Write the source's vectors or logits of a job's texts."""
     import torch
     from transformers import AutoTokenizer
 

@@ -2,8 +2,8 @@
 
     python -m foundry_lite.conversion.torch_scripts.export_decoder PREPARED TARGET CACHE
 
-The builder ignores options it does not know, so it is given two, and `graph` looks for what the first does: logits of
-the last position only (prefill x1.8, a GB less at 0.5B; measured). `graph.open_window` builds on it. The second keeps
+The builder ignores options it does not know, so it is given two, and `derive` looks for what the first does: logits of
+the last position only (prefill x1.8, a GB less at 0.5B; measured). `derive.open_window` builds on it. The second keeps
 all keys of layers with a sliding window: then our own runner drives them at any length of the context.
 """
 

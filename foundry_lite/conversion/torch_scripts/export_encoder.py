@@ -202,7 +202,7 @@ def by_optimum(prepared: Path, target: Path, task: str, scratch: Path) -> None:
 
 
 def _gives_types(prepared: Path) -> bool:
-    """Say whether the tokenizer gives ``token_type_ids``; it may be of a class that this transformers does not know."""
+    """Return whether the tokenizer gives ``token_type_ids``; this transformers may not know its class."""
     path = prepared / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     names = config.get("model_input_names")

@@ -1,8 +1,8 @@
-"""What the families that onnxruntime-genai's builder lacks have in common: a class of its own kind.
+"""Base class of the decoder architectures that onnxruntime-genai's builder lacks, derived from its own.
 
-They make the same graphs as the builder's families, with ``GroupQueryAttention``, so our runner batches them. A layer
+These make the same graphs as the builder's families, with ``GroupQueryAttention``, so our runner batches them. A layer
 is written as plain nodes (norms, sums); onnxruntime fuses them when it loads the graph. Everything that a module of
-transformers says itself is asked of it: the kind of a norm, its epsilon, biases, rotary tables.
+transformers knows is read from it: the kind of a norm, its epsilon, biases, rotary tables.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Experts(Decoder):
         return f"{name}/router/Reshape/output_0"
 
     def _share(self, name: str) -> str:
-        """Add what the chosen experts have of all probability: the node makes it 1 whatever it is told (measured)."""
+        """Add the chosen experts' share of all probability: the node always normalizes it to 1 (measured)."""
         shape, k = self.make_hidden_state_shape(last_dim=self.moe_attrs["num_experts"]), self.moe_attrs["top_k"]
         column = self.make_hidden_state_shape(last_dim=1)
         ranks, total = f"{name}/share/TopK", f"{name}/share/ReduceSum"

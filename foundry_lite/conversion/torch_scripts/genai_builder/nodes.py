@@ -85,6 +85,6 @@ def add_sum(model: Any, name: str, *terms: str) -> str:
 
 
 def add_product(model: Any, name: str, *factors: str) -> str:
-    """Add a product of hidden states, place by place; return the name of the result."""
+    """Add an elementwise product of hidden states; return the name of the result."""
     model.make_mul(name, list(factors), dtype=model.io_dtype, shape=model.make_hidden_state_shape())
     return f"{name}/output_0"

@@ -1,7 +1,7 @@
-"""What onnxruntime-genai's builder (0.18) gets wrong, put right before it is called. Each fix says how one can tell.
+"""Patches of onnxruntime-genai's builder (0.18), applied before it is called. Each names the error that it fixes.
 
 The builder reads config.json again, family by family, and forgets fields that it does not know: an epsilon, a window,
-a scaling of rotary embeddings. No error tells of it; the logits do. Most of these fixes follow one rule: ask the
+a scaling of rotary embeddings. It raises no error; the logits are wrong. Most of these fixes follow one rule: read the
 modules that transformers has built for the same folder, which is what a model is compared with afterwards. Errors are
 those of random weights, largest logit about 8, before the fix; docs/decisions/0019 has the list.
 """
@@ -37,7 +37,7 @@ def correct(config: Any) -> None:
         config.hidden_act = config.activation_function
         config.intermediate_size = config.n_inner or 4 * config.n_embd
     if config.model_type == "gemma3_text":
-        config.rope_local_base_freq = 0.0  # asked for, then replaced by `_make_rotary_tables`
+        config.rope_local_base_freq = 0.0  # requested, then replaced by `_make_rotary_tables`
 
 
 def _heads_of_falcon(config: Any) -> int:
@@ -129,7 +129,7 @@ def _then(before: Any, after: Any) -> Any:
 
 
 def _set_exact_scale(self: Any, _config: Any) -> None:
-    """Scale embeddings by the root of their size: the builder rounds it to two places (Gemma was 3e-3 off)."""
+    """Scale embeddings by the root of their size: the builder rounds it to two decimals (Gemma was 3e-3 off)."""
     self.embed_attrs["scale"] = float(self.hidden_size**0.5)
 
 
