@@ -1,4 +1,4 @@
-"""What an encoder is asked and what it answers, whoever asks: HTTP, a test, another process."""
+"""Encode requests and their results (vectors or scores), shared by HTTP handlers, the encoder's worker and tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Purpose(StrEnum):
-    """What a text is, for models that tell queries from what is searched."""
+    """The purpose of a text, for embedding models that distinguish queries from documents."""
 
     QUERY = "query"
     DOCUMENT = "document"
@@ -21,7 +21,7 @@ class EncodeRequest(Struct, frozen=True, omit_defaults=True):
     empty name none at all. ``purpose`` chooses it by what the texts are. Token ids are taken as they are.
     ``dimensions`` cuts vectors. A text that the model cannot read to its end is refused, unless it is ``cut``.
     ``document_tokens`` cuts each text before it is put beside the query. ``field`` is what errors call the texts;
-    ``is_list`` says whether they name the place as well.
+    with ``is_list`` they name its index as well.
     """
 
     texts: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class EncodeRequest(Struct, frozen=True, omit_defaults=True):
 
 
 class EncodeTimings(Struct, frozen=True):
-    """Where the time of one request went, in seconds.
+    """Timings of an encode request, in seconds.
 
     ``tokenize`` and ``encode`` are work for its texts alone, of a batch their share; ``queue`` is the rest: waiting.
     """
@@ -55,7 +55,7 @@ class EncodeTimings(Struct, frozen=True):
 
 
 class Encoded(Struct, frozen=True):
-    """What came of a request: ``(texts, width)`` numbers, little-endian float32, one text after the other.
+    """The result of an encode request: ``(texts, width)`` numbers, little-endian float32, one text after the other.
 
     A reranker's ``width`` is 1. ``tokens`` are those of all texts, special ones included and padding not.
     """

@@ -7,7 +7,7 @@
     ├── RequestTooLarge         a body beyond the limit
     ├── RequestStalled          a body that does not arrive
     ├── NotAllowed              a request without the token that it needs
-    ├── BadReference            a text that is no model reference
+    ├── BadReference            a string that is no model reference
     ├── BadSetting              an environment variable that cannot be obeyed
     ├── ModelNotFound           nothing installed answers to that name
     ├── NameTaken               an import under a name that exists
@@ -23,12 +23,12 @@
     │   └── RemoteCode          the folder wants its own Python code to be run
     ├── BuildFailed             the conversion went wrong
     │   ├── ToolchainMissing    the ``build`` extra is not installed
-    │   ├── CheckFailed         the result is not what the source says
+    │   ├── CheckFailed         the result does not behave as the source
     │   ├── GateFailed          no candidate is good enough
     │   ├── MemoryShort         the build would not fit into this machine
     │   └── StorageFull         no room, or a write that failed
     ├── JobNotFound             no job of that number
-    ├── DamagedArtifact         an installed model whose files are not what the manifest says
+    ├── DamagedArtifact         an installed model whose files do not match its manifest
     ├── EngineBusy              no room to do it now; come back later
     │   └── QueueFull           too many requests wait for that model already
     ├── LoadFailed              the worker could not load the model
@@ -43,7 +43,7 @@ from __future__ import annotations
 
 
 class FoundryError(Exception):
-    """A deliberate error; ``hint`` says what to do, or is empty."""
+    """A deliberate error; ``hint`` is what to do next, or empty."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -195,7 +195,7 @@ class StorageFull(BuildFailed):
 
 
 class DamagedArtifact(FoundryError):
-    """An installed model whose files are not what its manifest says."""
+    """An installed model whose files do not match its manifest."""
 
 
 class EngineBusy(FoundryError):

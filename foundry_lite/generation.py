@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 
 class Role(StrEnum):
-    """Who speaks."""
+    """The role of a chat message."""
 
     SYSTEM = "system"
     DEVELOPER = "developer"
@@ -34,9 +34,9 @@ class ToolCall(Struct, frozen=True):
 
 
 class Message(Struct, frozen=True, omit_defaults=True):
-    """One turn of a conversation. ``content`` is ``None`` only beside ``tool_calls``.
+    """A chat message. ``content`` is ``None`` only beside ``tool_calls``.
 
-    ``reasoning`` is what an assistant thought before it spoke, where the caller sends that back.
+    ``reasoning`` is an assistant's reasoning before its answer, where the caller sends it back.
     """
 
     role: Role
@@ -57,7 +57,7 @@ class Tool(Struct, frozen=True):
 
 
 class Chat(Struct, frozen=True, tag="chat"):
-    """A conversation to continue. ``tools=None`` means that the caller said nothing of tools.
+    """A conversation to continue. ``tools=None``: the request has no ``tools``.
 
     ``variables`` are given to the template beside the messages, if it knows them (``chat_template_kwargs``); so is
     ``reasoning_effort``.
@@ -86,7 +86,7 @@ class Tokens(Struct, frozen=True, tag="tokens"):
 
 
 class Sampling(Struct, frozen=True, omit_defaults=True):
-    """How the next token is chosen. ``None`` leaves a choice to the model's own defaults.
+    """Sampling parameters. ``None`` means the model's own default.
 
     ``temperature`` 0 is greedy. ``top_k`` 0 keeps all tokens; ``min_p`` keeps those at least that share as likely as
     the best. The penalties have OpenAI's meaning and count the tokens of the answer; ``repetition_penalty``
@@ -118,7 +118,7 @@ class GrammarKind(StrEnum):
 
 
 class Grammar(Struct, frozen=True):
-    """What an answer must look like. ``param`` is the request field that errors name."""
+    """A grammar that an answer must follow. ``param`` is the request field that errors name."""
 
     kind: GrammarKind
     text: str = ""
@@ -126,7 +126,7 @@ class Grammar(Struct, frozen=True):
 
 
 class ToolMode(StrEnum):
-    """Whether tools may, must or must not be called."""
+    """The mode of a tool choice: tools may, must or must not be called."""
 
     NONE = "none"
     AUTO = "auto"
@@ -134,7 +134,7 @@ class ToolMode(StrEnum):
 
 
 class ToolChoice(Struct, frozen=True):
-    """Which tools an answer calls: ``names`` (empty: all) are those it may or must choose from."""
+    """The tool choice of a request: ``names`` (empty: all) are the tools that an answer may or must call."""
 
     mode: ToolMode = ToolMode.AUTO
     names: tuple[str, ...] = ()
@@ -142,13 +142,13 @@ class ToolChoice(Struct, frozen=True):
 
 
 class GenerationRequest(Struct, frozen=True, omit_defaults=True):
-    """All that one generation is told.
+    """A generation request: a prompt, and how to continue it.
 
     ``max_new_tokens=None`` means up to the end of the context. ``stop`` strings end the text before they appear.
     ``ignore_eos`` goes on past the model's end of turn, for measuring. ``choices`` answers are made of one prompt.
-    ``top_logprobs`` is how many of the likeliest tokens are told beside each token; ``None`` tells no logprobs at all.
+    ``top_logprobs`` is how many of the likeliest tokens are returned beside each token; ``None``: no logprobs at all.
     With ``echo`` the first delta of the first answer has the prompt, which is a `Text` or `Tokens`; ``prompt_logprobs``
-    tells its tokens too, with so many of the likeliest beside each. ``max_new_tokens`` 0 makes no answer.
+    adds its tokens, with so many of the likeliest beside each. ``max_new_tokens`` 0 makes no answer.
     """
 
     prompt: Chat | Text | Tokens
@@ -202,12 +202,12 @@ class Usage(Struct, frozen=True):
 
 
 class Timings(Struct, frozen=True):
-    """Where the time of one generation went, in seconds on the worker's monotonic clock.
+    """Timings of a generation: seconds of each phase, on the worker's monotonic clock.
 
     ``decode`` is from the first token to the last; ``prefill`` only what the model itself took for this prompt. The
-    others are work for this answer alone, and a part of those: rendering the template, encoding the prompt, compiling
-    a grammar; choosing tokens, and making text of them. The last two are the daemon's: waiting for the model to be
-    loaded, and all of it, from the arrival of the request.
+    others are work for this answer alone, and a part of those: rendering the chat template, encoding the prompt,
+    compiling a grammar; sampling, and detokenizing. ``load`` and ``total`` are the daemon's: waiting for the model to
+    be loaded, and all of it, from the arrival of the request.
     """
 
     queue: float
@@ -223,7 +223,7 @@ class Timings(Struct, frozen=True):
 
 
 class Logprob(Struct, frozen=True):
-    """One token and its natural logarithm of probability, before temperature, penalties, bias and grammar.
+    """The logprob of a token: its natural logarithm of probability, before temperature, penalties, bias and grammar.
 
     It is never minus infinity, which JSON does not have.
     """
@@ -234,7 +234,7 @@ class Logprob(Struct, frozen=True):
 
 
 class TokenLogprob(Struct, frozen=True):
-    """A chosen token, and the likeliest ones in its place; ``start`` is where its text begins, in characters."""
+    """A sampled token, and the likeliest tokens at its position; ``start`` is the offset of its text, in characters."""
 
     chosen: Logprob
     top: tuple[Logprob, ...] = ()
@@ -242,9 +242,9 @@ class TokenLogprob(Struct, frozen=True):
 
 
 class Echo(Struct, frozen=True):
-    """The prompt, told back: its text and, where asked for, its tokens.
+    """The prompt, returned: its text and, where requested, its tokens.
 
-    What the first of them follows is nothing, so its logprob of 0.0 means none.
+    The first token follows nothing, so its logprob of 0.0 means none.
     """
 
     text: str
@@ -264,10 +264,10 @@ class CallPiece(Struct, frozen=True, omit_defaults=True):
 
 
 class Delta(Struct, frozen=True, omit_defaults=True):
-    """What one step adds to an answer. ``tokens`` may be more than the text shows: bytes and stop strings are held.
+    """A delta: what one step adds to an answer. ``tokens`` may exceed the text: bytes and stop strings are held back.
 
-    ``choice`` says which of the request's answers it belongs to; each of them ends with a ``finish`` of its own.
-    ``usage`` is that of one choice. ``reasoning`` is what the model thought, and is not part of the answer's text.
+    ``choice`` is the index of the request's answer that it belongs to; each of them ends with its own ``finish``.
+    ``usage`` is that of one choice. ``reasoning`` is not part of the answer's text.
     ``echo`` comes once for a request, before anything of its answers.
     """
 

@@ -1,4 +1,4 @@
-"""What this machine has, and what a process of ours takes of it."""
+"""Machine probes: processor, cores, memory and file descriptors, and how much of them our processes use."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def saturates(kernels: str) -> bool:
 
 
 def _has_avx_vnni() -> bool:
-    """Return whether the processor has VNNI without AVX512, which numpy does not tell."""
+    """Return whether the processor has VNNI without AVX512, which numpy does not report."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\nflags")[2]
     except OSError:
@@ -111,7 +111,7 @@ class CpuTimes:
 
     ``clock`` is the monotonic clock, ``busy`` what all processes took, ``stolen`` what the hypervisor gave to others,
     ``own`` what some processes of ours took, and ``waited`` for how long some task was ready and had no core, where
-    Linux tells.
+    Linux reports it.
     """
 
     clock: float
@@ -149,7 +149,7 @@ def cores_counted(listed: int, allowed: Collection[int]) -> list[int]:
 
 
 def load_average() -> float | None:
-    """Return the system's load average of the last minute; ``None`` where it has none, or does not tell."""
+    """Return the system's load average of the last minute; ``None`` where it has none, or does not report it."""
     try:
         return round(os.getloadavg()[0], 2)
     except (AttributeError, OSError):
@@ -186,7 +186,7 @@ def resident_memory_bytes(pid: int) -> int | None:
 
 
 def process_exists(pid: int) -> bool:
-    """Say whether a process of that number runs."""
+    """Return whether a process with that id runs."""
     return psutil.pid_exists(pid)
 
 

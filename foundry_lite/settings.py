@@ -1,4 +1,4 @@
-"""What a user can set, and the only place that reads the environment.
+"""Settings of the daemon and the commands; the only module that reads the environment.
 
 Every field is an environment variable: ``FOUNDRY_LITE_`` and the field's name in capitals. docs/configuration.md has
 a heading for each.
@@ -46,7 +46,7 @@ def _seconds(text: str) -> timedelta:
 
 
 def size_in_bytes(text: str) -> int:
-    """Return the bytes of a text such as ``512MiB`` or ``2GiB``. Raises `ValueError`."""
+    """Return the bytes of a size such as ``512MiB`` or ``2GiB``. Raises `ValueError`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)?", text.strip(), re.IGNORECASE)
     if match is None:
         raise ValueError("must be a size such as 512MiB or 2GiB")
@@ -96,7 +96,7 @@ def _parsed_by(parse: Callable[[str], Any], default: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One daemon's or one command's settings."""
+    """The settings of a daemon or a command."""
 
     home: Path = field(
         default_factory=lambda: platformdirs.user_data_path("foundry-lite", appauthor=False), metadata={"parse": Path}

@@ -1,7 +1,7 @@
-"""What went wrong with a command: in words on stderr, never as a traceback, and as an exit code.
+"""Errors of a command: a message on stderr, and an exit code.
 
-Everything that a command may meet comes here: our own errors, those of the system (a full disk, no more files, bytes
-that are no text), and our mistakes. ``FOUNDRY_LITE_LOG_LEVEL=debug`` shows where the latter were made.
+All errors of a command come here: our own, those of the system (a full disk, no more files, bytes that are not
+UTF-8), and our mistakes. Only the latter have a traceback, with ``FOUNDRY_LITE_LOG_LEVEL=debug``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def code_of(
     say: Callable[[FoundryError], None],
     codes: Callable[[FoundryError], int] = exit_code,
 ) -> int:
-    """Run a command, have what it failed on said, and return its exit code."""
+    """Run a command, print the error it fails with, and return its exit code."""
     sys.unraisablehook = lambda _raised: None  # such as that of an event loop which found no descriptor
     streams.open_all()
     try:
@@ -68,7 +68,7 @@ def code_of(
     except KeyboardInterrupt:
         _try(lambda: sys.stderr.write("interrupted\n"))
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is said in words
+    except Exception as error:  # noqa: BLE001 - any error becomes a message
         told = in_words(error)
         _try(partial(_trace, error, told))
         _try(partial(say, told))
@@ -89,7 +89,7 @@ def _end(command: Callable[[], object]) -> int:
 
 
 def _try(work: Callable[[], object]) -> None:
-    with suppress(OSError, ValueError):  # there is no stderr to say it on
+    with suppress(OSError, ValueError):  # stderr cannot be written
         work()
 
 
@@ -100,7 +100,7 @@ def _trace(error: Exception, told: FoundryError) -> None:
 
 
 def tell(error: FoundryError) -> None:
-    """Say what went wrong, and what to do."""
+    """Print the message and the hint of an error."""
     from foundry_lite.cli.output import Output
 
     Output().error(error.message, error.hint)

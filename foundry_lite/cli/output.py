@@ -1,4 +1,4 @@
-"""What a command shows: answers on stdout, talk on stderr, one JSON document with ``--json``."""
+"""Output of a command: answers on stdout, notes and errors on stderr, one JSON document with ``--json``."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ class Output:
         Console(highlight=False, width=width).print(table)  # a line that is too long wraps: no figure is cut off
 
     def talk(self, text: str) -> None:
-        """Say something beside the answer."""
+        """Print a note beside the answer, on stderr."""
         self._say(Text(text, style="dim"))
 
     def error(self, message: str, hint: str) -> None:
-        """Say what went wrong, and what to do."""
+        """Print an error's message and hint, on stderr."""
         self._say(Text.assemble(("error: ", "bold red"), message))
         if hint:
             self._say(Text(f"hint: {hint}"))
 
     def _say(self, text: Text) -> None:
-        """Print on stderr, if that takes it: an answer is not lost for want of what is said beside it."""
+        """Print on stderr, if it can be written: an answer is not lost because a note beside it cannot be printed."""
         with suppress(OSError):
             self._err.print(text)
 
@@ -84,11 +84,11 @@ class StatusLine:
         self._live = live
 
     def update(self, text: str) -> None:
-        """Show another text."""
+        """Replace the line."""
         if self._live is not None:
             self._live.update(text)
 
 
 def megabytes(size_bytes: int | None) -> str:
-    """Format a size for a table whose header says MB (10^6 bytes)."""
+    """Format a size in MB (10^6 bytes), for a table whose header has the unit."""
     return "-" if size_bytes is None else f"{size_bytes / 1e6:.1f}"

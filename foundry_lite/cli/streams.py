@@ -1,4 +1,4 @@
-"""Stdin, stdout and stderr, whatever a command was started with: closed, full, or in a locale without our letters."""
+"""Stdin, stdout and stderr, whatever a command was started with: closed, full, or in an ASCII locale."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _ASCII = ("ascii", "us-ascii", "ansi_x3.4-1968", "646")  # what the locale C is 
 def open_all() -> None:
     """Make all three usable.
 
-    A closed one leads to nowhere: else the next file that is opened would take its place. Text that stdout cannot spell
-    is spelt with backslashes; where it could spell ASCII alone, it is UTF-8.
+    A closed one becomes the null device: else the next file that is opened would get its descriptor. Characters that
+    stdout's encoding lacks are escaped with backslashes; where that is ASCII, it is replaced by UTF-8.
     """
     for number in range(3):
         try:
@@ -49,7 +49,7 @@ class _Raw(io.FileIO):
 
 
 class _Heedless(io.FileIO):
-    """A file descriptor that loses what the system does not take: what cannot be said changes no exit code."""
+    """A file descriptor that ignores write errors: an unwritable stderr changes no exit code."""
 
     def write(self, data: Any) -> int:  # whatever has bytes
         try:

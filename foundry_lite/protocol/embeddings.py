@@ -34,7 +34,7 @@ _FLOAT_BYTES = 4
 TokenId: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 TokenIds: TypeAlias = Annotated[list[TokenId], Meta(min_length=1)]
 
-# What APIs call a query and what is searched.
+# Names that APIs have for queries and documents.
 _PURPOSES = {
     "query": Purpose.QUERY,
     "search_query": Purpose.QUERY,
@@ -45,7 +45,7 @@ _PURPOSES = {
 
 
 class EncoderBody(AdvisoryBody, kw_only=True, forbid_unknown_fields=True):
-    """What calls of an encoder share. ``truncate`` (ours) cuts off the end of what is too long, else it is refused."""
+    """Fields of all encoder requests. ``truncate`` (ours) cuts off the end of long texts, which are else refused."""
 
     model: Annotated[str, Meta(min_length=1, max_length=512)]
     keep_alive: float | str | None = None
@@ -72,7 +72,7 @@ class EncoderUsage(Struct, frozen=True):
 
 
 class EncoderTimings(Struct, frozen=True):
-    """Where the time went, in milliseconds. Of batches with texts of other requests, this request's share."""
+    """Timings of an encoder request, in milliseconds. Of batches with texts of other requests, this request's share."""
 
     queue_ms: float
     tokenize_ms: float
@@ -80,7 +80,7 @@ class EncoderTimings(Struct, frozen=True):
 
 
 class EmbeddingObject(Struct, frozen=True):
-    """One text's vector: numbers, or base64 of little-endian float32."""
+    """The embedding vector of a text: numbers, or base64 of little-endian float32."""
 
     index: int
     embedding: list[float] | str
@@ -100,7 +100,7 @@ class EmbeddingList(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingCall:
-    """One decoded request."""
+    """A decoded embeddings request."""
 
     model: str
     request: EncodeRequest

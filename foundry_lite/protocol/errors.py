@@ -27,11 +27,11 @@ _STATUSES: tuple[tuple[type[FoundryError], int, str], ...] = (
     (FoundryError, 500, "server_error"),
 )
 
-_LONGEST = 2000  # letters of a message or a field's path
+_LONGEST = 2000  # characters of a message or a field's path
 
 
 class ErrorFields(Struct, frozen=True):
-    """What OpenAI says of an error. ``param`` is the field as the caller wrote it, such as ``messages[2].role``."""
+    """Fields of OpenAI's error object. ``param`` is the field as the caller wrote it, such as ``messages[2].role``."""
 
     message: str
     type: str
@@ -76,7 +76,7 @@ def reply_for(error: FoundryError) -> ErrorReply:
 
 
 def _cut(text: str) -> str:
-    """Return ``text``, or its beginning: a name of a million letters is not sent back."""
+    """Return ``text``, or its beginning: a name of a million characters is not sent back."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 

@@ -1,6 +1,6 @@
 """Foundry Local's own bodies: those of its 0.x service, in camel case, and of the web service of 1.x.
 
-Its SDKs read every field that is here. What a model of ours does not have is an empty text, an empty object or 0: the
+Its SDKs read every field that is here. What a model of ours does not have is an empty string, an empty object or 0: the
 SDKs for C# and Rust, and those for Python up to 0.3.1, take no ``null`` there.
 """
 
@@ -23,14 +23,14 @@ _LONGEST = 10**9  # seconds
 
 
 class Runtime(Struct, frozen=True, rename="camel"):
-    """Where a model runs; the execution provider by onnxruntime's name."""
+    """The device and the execution provider (by onnxruntime's name) that a model runs on."""
 
     device_type: DeviceType
     execution_provider: str
 
 
 class CatalogEntry(Struct, frozen=True, rename="camel", kw_only=True):
-    """One model of ``GET /foundry/list``; ``name`` is its id."""
+    """A catalog entry: a model of ``GET /foundry/list``; ``name`` is its id."""
 
     name: str
     display_name: str
@@ -88,7 +88,7 @@ class Shutdown(Struct, frozen=True):
 
 
 class DownloadModel(Struct, frozen=True, rename="pascal", forbid_unknown_fields=True, omit_defaults=True):
-    """The model that is to be downloaded. Its name decides; the rest says where Foundry Local would find it."""
+    """The model that is to be downloaded. Its name decides; the other fields are where Foundry Local would find it."""
 
     name: str
     uri: str | None = None
@@ -126,9 +126,9 @@ class NotDownloaded(Struct, frozen=True, rename="camel"):
 
 
 class LoadQuery(Struct, frozen=True):
-    """How a model is to be loaded. ``keep_alive`` as `Residency.engine` takes it; ``ep`` is empty when unsaid.
+    """The query of a load request. ``keep_alive`` as `Residency.engine` takes it; ``ep`` is empty when not given.
 
-    ``timeout`` is how many seconds the client waits for it; ``None``: as long as it takes.
+    ``timeout`` is the number of seconds that the client waits for the load; ``None``: no limit.
     """
 
     keep_alive: timedelta | None
@@ -177,7 +177,7 @@ def _given(query: Mapping[str, str], *known: str) -> dict[str, str]:
     for name in query:
         if name not in known:
             raise InvalidRequest(f"unknown query parameter '{name}'", name, "unknown_parameter")
-    return {name: value for name, value in query.items() if value}  # the Python SDK writes None as an empty text
+    return {name: value for name, value in query.items() if value}  # the Python SDK writes None as an empty string
 
 
 def _whole(given: Mapping[str, str], name: str) -> int:
@@ -189,7 +189,7 @@ def _whole(given: Mapping[str, str], name: str) -> int:
 
 
 def _seconds(given: Mapping[str, str], name: str) -> float:
-    """Read what .NET writes of a time span: a decimal number of seconds."""
+    """Read a time span as .NET writes it: a decimal number of seconds."""
     text = given[name]
     number = float(text) if re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,9})?", text) else 0.0
     if not 0 < number <= _LONGEST:

@@ -17,7 +17,7 @@ class GateBody(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BuildBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """One build of ``model``, an installed one or the path of a source: ``variants``, or ``auto``, or neither."""
+    """The body of a build of ``model`` (installed, or the path of a source): ``variants``, or ``auto``, or neither."""
 
     model: str
     name: str | None = None

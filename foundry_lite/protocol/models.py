@@ -13,7 +13,7 @@ Capability: TypeAlias = Literal["completion", "chat", "tools", "reasoning", "emb
 
 
 class ModelBlock(Struct, frozen=True):
-    """What foundry-lite knows of a model beyond OpenAI's fields.
+    """Model properties that foundry-lite adds to OpenAI's fields.
 
     ``aliases`` are names that a request may use in place of the id. ``context_length`` is in tokens, as served.
     ``provider`` is the execution provider that it runs with here. ``dimensions`` are those of an embedding model's
@@ -73,7 +73,7 @@ class Health(Struct, frozen=True):
 
 
 class LoadedModel(Struct, frozen=True):
-    """One model in memory, or on its way there; sizes in bytes."""
+    """A model that is loaded, or being loaded; sizes in bytes."""
 
     model: str
     state: Literal["loading", "ready", "dead"]

@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document of this daemon, made of the types that decode and encode what goes over the wire.
 
-Nothing is said twice here: paths and summaries are those of the routes, schemas those of the structs, and which errors
+Nothing is repeated here: paths and summaries are those of the routes, schemas those of the structs, and which errors
 an operation may answer with follows from what it takes. Source: the OpenAPI Specification 3.1.1; how a stream is
 described, with one schema for each event, is that of version 3.2.
 """
@@ -30,7 +30,7 @@ _WAITS = (429, 503)
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of the query. ``kind`` is its type, as it is meant: on the wire it is text."""
+    """A parameter of the query. ``kind`` is the type of its value: in a URL it is a string."""
 
     name: str
     summary: str
@@ -39,7 +39,7 @@ class Parameter:
 
 
 class Operation(Protocol):
-    """One method of one path; `server.http.routing.Endpoint` says what each of these means."""
+    """An OpenAPI operation: a method of a path; `server.http.routing.Endpoint` documents the attributes."""
 
     @property
     def method(self) -> str: ...
@@ -81,7 +81,7 @@ def write_document(operations: Sequence[Operation], version: str) -> dict[str, A
 
 
 class _Schemas:
-    """The schemas of some types. A struct is told once, among the components, without the mark of a private name.
+    """JSON Schemas of some types. A struct appears once, among the components, without a private name's underscore.
 
     Its title is its name there: what generates clients makes classes of titles, and two of one name are an error to it.
     """
@@ -156,7 +156,7 @@ def _success(one: Operation, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _event(schema: Mapping[str, Any], error: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of a server-sent event whose data is JSON, of an error too, or the mark of the end."""
+    """Return the schema of a server-sent event whose data is JSON, of an error too, or the end marker ``[DONE]``."""
     json = {"type": "string", "contentMediaType": "application/json", "contentSchema": {"anyOf": [schema, error]}}
     return {
         "type": "object",
@@ -191,12 +191,12 @@ def _refusals(one: Operation) -> list[int]:
 
 
 def _names_a_model(kind: Any) -> bool:
-    """Say whether a body has the field ``model``; the types that have it run that model."""
+    """Return whether a body has the field ``model``; the types that have it run that model."""
     return isinstance(kind, type) and "model" in get_type_hints(kind)
 
 
 def _pretty(components: Iterable[str]) -> dict[str, str]:
-    """Return a short public name for each; where two would be alike, their modules tell them apart."""
+    """Return a short public name for each component; where two would be equal, their modules are part of it."""
     plain = {name: name.rpartition(".")[-1].lstrip("_") for name in components}
     often = Counter(plain.values())
     return {name: short if often[short] == 1 else _qualified(name) for name, short in plain.items()}

@@ -50,7 +50,7 @@ class RerankBody(EncoderBody, kw_only=True, forbid_unknown_fields=True):
 
 
 class RerankResult(Struct, frozen=True):
-    """One document: its place among those that were sent, and its score."""
+    """The score of a document; ``index`` is its position among the documents of the request."""
 
     index: int
     relevance_score: float
@@ -70,7 +70,7 @@ class Reranking(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class RerankCall:
-    """One decoded request. ``top_n=None`` tells of all documents."""
+    """A decoded rerank request. ``top_n=None`` returns all documents."""
 
     model: str
     request: EncodeRequest

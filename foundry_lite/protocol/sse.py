@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 
 DONE = b"data: [DONE]\n\n"
-COMMENT = b": keep-alive\n\n"  # no client shows it; it tells proxies and time limits that we are still there
+COMMENT = b": keep-alive\n\n"  # no client shows it; it keeps proxies and time limits from closing the connection
 
 _encode = msgspec.json.Encoder().encode
 
-# To the standard they are letters like others; many clients take them for ends of lines (Python's splitlines, httpx).
+# To the standard they are characters like others; many clients take them for line ends (Python's splitlines, httpx).
 _SEPARATORS = ((b"\xc2\x85", rb"\u0085"), (b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\xa9", rb"\u2029"))
 
 

@@ -62,14 +62,14 @@ class Detokenized(Struct, frozen=True):
 
 
 class TokenCount(Struct, frozen=True, rename="camel"):
-    """How many tokens a chat completion's prompt has."""
+    """The number of tokens of a chat completion's prompt."""
 
     token_count: int
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizeCall:
-    """What to encode, with which model; ``param`` is the field that it came in."""
+    """A decoded tokenize request: the model, and the prompt to encode; ``param`` is the prompt's field."""
 
     model: str
     prompt: Text | Chat

@@ -1,4 +1,4 @@
-"""Which models are loaded now: load once, keep while used, unload when idle or when room is needed.
+"""Residency: the loaded models. Load once, keep while used, unload when idle or when room is needed.
 
 Confined to the event loop, so it needs no locks. Several requests for a model that is loading share one load; a load
 goes on when the request that began it leaves.
@@ -41,12 +41,12 @@ _SWEEP_SECONDS = 1.0
 
 @dataclass(slots=True, eq=False)
 class Resident:
-    """One model in memory, or on its way there."""
+    """A model that is loaded, or being loaded."""
 
     artifact: Artifact
     loading: asyncio.Task[AnyEngine]
     used: float = field(default_factory=time.monotonic)
-    wanted: timedelta | None = None  # how long the last request that said so wants it kept; `timedelta.max`: for ever
+    wanted: timedelta | None = None  # the last `keep_alive` that a request gave; `timedelta.max`: for ever
 
     @property
     def engine(self) -> AnyEngine | None:
@@ -75,7 +75,7 @@ class Residency:
 
     @property
     def residents(self) -> tuple[Resident, ...]:
-        """What is loaded or loading, oldest first."""
+        """The models that are loaded or loading, oldest first."""
         return tuple(self._residents.values())
 
     async def begin(
@@ -136,7 +136,7 @@ class Residency:
         return await _loaded_engine(resident)
 
     def is_loaded(self, artifact: Artifact) -> bool:
-        """Say whether a model is in memory and well, with the adapter that it is asked about."""
+        """Return whether a model is loaded and its worker lives, with the artifact's adapter if it has one."""
         resident = self._residents.get(artifact.base.identity)
         engine = None if resident is None or resident.is_dead else resident.engine
         if artifact.adapter is None:

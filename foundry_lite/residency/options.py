@@ -1,4 +1,4 @@
-"""How an installed model is run here: what it is for, and what the settings, its card and `tune` say of it."""
+"""Engine options of an installed model: from the settings, its card and the choice of `tune`; and its task."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def encoder_options(settings: Settings, artifact: Artifact) -> EncoderOptions:
 
 
 def is_encoder(artifact: Artifact) -> bool:
-    """Say whether a model makes vectors or scores of texts, and writes none."""
+    """Return whether a model is an encoder: it makes vectors or scores of texts, and writes none."""
     return any(one.path == ENCODER for one in artifact.manifest.files)
 
 

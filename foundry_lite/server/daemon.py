@@ -1,4 +1,4 @@
-"""The process that listens: composes settings, store and application, and runs them until it is told to stop."""
+"""The process that listens: composes settings, store and application, and runs them until a signal stops it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from foundry_lite.server.state import Site
 from foundry_lite.settings import Settings
 from foundry_lite.store.store import Store
 
-_GRACE_SECONDS = 3  # for requests that still run when we are told to stop; then they are told that they end
-_FAREWELL_SECONDS = 2  # for them to be told
+_GRACE_SECONDS = 3  # for requests that still run after the first signal; then they end with an error
+_FAREWELL_SECONDS = 2  # for writing that error to them
 _ACCEPTED = 8  # connections that are accepted at once: so many may be beyond the limit before it is looked at
 _WAITING = 2048  # that may wait to be accepted
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -64,16 +64,18 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         asyncio.run(server.serve(sockets=[listener]))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # another one now would only spoil the exit code
 
 
 class Complaints:
-    """What the event loop cannot do: said once in a while, where it is that no descriptor is left to accept with."""
+    """Exception handler of the event loop. It logs, every 10 s at most, that no descriptor is left to accept with."""
 
     def __init__(self) -> None:
         self._said = -math.inf
 
     def take(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Take what the loop calls its exception handler with."""
+        """Handle the context of an exception; any other error goes to the loop's default handler."""
         error = context.get("exception")
         if not isinstance(error, OSError) or error.errno not in _NO_DESCRIPTORS:
             loop.default_exception_handler(context)
@@ -83,7 +85,7 @@ class Complaints:
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready, and has requests that still run ended with an error before it cuts them off."""
+    """uvicorn server that calls ``on_ready``, and ends running requests with an error before it closes connections."""
 
     def __init__(
         self, config: uvicorn.Config, on_ready: Callable[[], None], end_requests: Callable[[], Awaitable[None]]
@@ -101,7 +103,7 @@ class _Server(uvicorn.Server):
         if not self.should_exit:
             super().handle_exit(sig, frame)
         elif not self._hurry.is_set():
-            self._hurry.set()  # the loop sees it at its next turn: it waits for connections in small steps
+            self._hurry.set()  # the loop sees it in its next iteration: it waits for connections in small steps
         else:
             logging.getLogger("uvicorn.error").disabled = True
             self.force_exit = True

@@ -1,4 +1,4 @@
-"""What all handlers share: the store (the disk), the residency (what is in memory), builds, and responses."""
+"""State that all handlers share: the store (on disk), the residency (in memory), builds, and responses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Site:
-    """One daemon. Its residency exists while it runs."""
+    """The shared state of a daemon. Its residency exists while the daemon runs."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
@@ -49,9 +49,9 @@ class Site:
         return self.store.resolve(reference)
 
     def open_home(self) -> None:
-        """Make what the daemon keeps in its home; where that cannot be written, say what does not work without it.
+        """Create the daemon's files in its home; where they cannot be written, log what does not work without them.
 
-        Raises `BadSetting` for a token that is none.
+        Raises `BadSetting` for an administrator's token that is not one.
         """
         kept = self.background.store
         if kept.is_on and not kept.open():

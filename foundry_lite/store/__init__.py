@@ -1,1 +1,1 @@
-"""Where artifacts are. The disk is the state."""
+"""The store of artifacts and adapters. The disk is the state."""

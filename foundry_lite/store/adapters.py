@@ -2,8 +2,8 @@
 
     <home>/adapters/<model>/<adapter>/     manifest.json, adapter.onnx_adapter
 
-An adapter belongs to a name, not to a variant: it runs over whichever variant was made of the same weights and has
-places for adapters. It appears and goes by one rename, as models do.
+An adapter belongs to a name, not to a variant: it runs over whichever variant was made of the same weights and
+takes adapters. It appears and goes by one rename, as models do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILE = "adapter.onnx_adapter"
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """One installed adapter."""
+    """An installed LoRA adapter."""
 
     folder: Path
     manifest: AdapterManifest

@@ -1,4 +1,4 @@
-"""What the store finds and what it would remove, as values."""
+"""Values of the store: artifacts, damaged folders, staging leftovers, planned removals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Kernels(Struct):
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One installed variant of a model: a folder that the engine can load, and an adapter to run over it."""
+    """An installed variant of a model: a folder that the engine can load, and an adapter to run over it, if any."""
 
     folder: Path
     manifest: Manifest
@@ -52,7 +52,7 @@ class Artifact:
         return read_card(self.folder / "card.toml")
 
     def kernels(self) -> str:
-        """Return the kernels (`devices.find_kernels`) that the quality was measured with; empty where nothing tells."""
+        """Return the kernels (`machine.find_kernels`) that the quality was measured with; empty if unknown."""
         try:
             return msgspec.json.decode((self.folder / FINGERPRINT).read_bytes(), type=_Kernels).kernels
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
@@ -79,7 +79,7 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What `Store.remove` would remove: look at it before you do it. ``folders`` are all that goes."""
+    """A planned removal, for `Store.remove`. ``folders`` are all that is removed."""
 
     name: str
     artifacts: tuple[Artifact, ...]

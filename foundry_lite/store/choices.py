@@ -1,9 +1,9 @@
-"""What `tune` chose for a model on this machine, and why: one file for each model, beside the models.
+"""Choices of `tune`: the variant, threads and provider of a model on this machine, and why. One file for each model.
 
     <home>/choices/<name>.json
 
-A choice belongs to weights. It is ignored when its variant is gone or was made of others, and it says on which machine
-it was measured.
+A choice belongs to weights. It is ignored when its variant is gone or was made of others, and it names the machine
+that it was measured on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _Kind = TypeVar("_Kind", bound="Chosen")
 
 
 class Constraints(Struct, frozen=True, omit_defaults=True):
-    """What was demanded. ``max_memory`` is the worker's peak in bytes, ``max_ttft`` a median in milliseconds.
+    """Constraints of a choice. ``max_memory`` is the worker's peak in bytes, ``max_ttft`` a median in milliseconds.
 
     ``min_quality`` is the share of the source that must be kept (`foundry_lite.tuning.choosing.kept_share`).
     """
@@ -46,10 +46,10 @@ class Constraints(Struct, frozen=True, omit_defaults=True):
 
 
 class Trial(Struct, frozen=True, omit_defaults=True):
-    """One line of the table: a variant with a number of threads on a provider.
+    """A trial of the table: a variant with a number of threads on a provider.
 
     ``measured`` has the medians over the rounds whose figures are in ``ttft_rounds`` (ms) and ``system_rounds``
-    (tokens/s). ``refused`` has a sentence for each demand that is missed; ``failed`` says why there are no figures.
+    (tokens/s). ``refused`` has a sentence for each constraint that is not met; ``failed`` is why there are no figures.
     ``dominated_by`` names a trial that is nowhere worse and somewhere better.
     """
 
@@ -76,7 +76,7 @@ class Trial(Struct, frozen=True, omit_defaults=True):
 
 
 class Chosen(Struct, frozen=True):
-    """What was decided. ``weights`` is the `Manifest.weights_digest` of what was measured, ``machine`` where it was."""
+    """A decision of `tune`. ``weights`` is the measured `Manifest.weights_digest`, ``machine`` the one it ran on."""
 
     schema: int
     variant: str
@@ -87,12 +87,12 @@ class Chosen(Struct, frozen=True):
 
     @property
     def is_of_this_machine(self) -> bool:
-        """Whether it was measured on this processor with this many cores; only then do threads and provider hold."""
+        """Return whether it was measured on this processor and core count; only then do threads and provider hold."""
         here = devices.probe_machine().as_dict()
         return all(self.machine.get(name) == here[name] for name in ("processor", "cores"))
 
     def fits(self, manifest: Manifest) -> bool:
-        """Say whether it is this variant, of these weights, that was chosen."""
+        """Return whether the choice is of this variant, of these weights."""
         return (self.variant, self.weights) == (manifest.variant, manifest.weights_digest)
 
 

@@ -1,4 +1,4 @@
-"""Renames by which one folder of a store takes the place of another, such that a kill between them can be mended.
+"""Renames that replace one folder of a store by another, such that a kill between them can be repaired.
 
 <home>/staging/<name>-<pid>-<n>/*.replaced*     set aside: put back by whoever looks next, if its process was killed
 <home>/store.lock                               held by the one process that changes what is installed
@@ -43,7 +43,7 @@ class Changes:
 
 
 def exchange(staged: Path, target: Path, aside: Path) -> None:
-    """Put ``staged`` in the place of ``target``, which is renamed to ``aside``; it comes back when that fails."""
+    """Replace ``target`` by ``staged``; ``target`` is renamed to ``aside``, and back when that fails."""
     target.rename(aside)
     try:
         staged.rename(target)
@@ -53,7 +53,7 @@ def exchange(staged: Path, target: Path, aside: Path) -> None:
 
 
 def place(staged: Path, target: Path, aside: Path) -> None:
-    """Put ``staged`` at ``target``: in its place, as `exchange` does, where something is there."""
+    """Rename ``staged`` to ``target``; an existing ``target`` is replaced, as `exchange` does."""
     if target.exists():
         exchange(staged, target, aside)
     else:

@@ -21,17 +21,17 @@ CARD = "card.toml"
 REPORT = "report.json"
 MODEL_CARD = "model_card.md"
 SBOM = "sbom.cdx.json"
-# What says when and where something was measured. All other files follow from the inputs alone, byte for byte.
+# Files with times and places of measurements. All other files follow from the inputs alone, byte for byte.
 RECORDS = frozenset((MANIFEST, CARD, REPORT, MODEL_CARD, SBOM, FINGERPRINT))
 _SCHEMA = 1
 _CHUNK = 1 << 20
 _AGAIN = "Import the model again with --force."
 _WEIGHTS = (".safetensors", ".gguf")
-_ABOUT = ("README.md", "LICENSE")  # of a source: they tell of a model, and are no part of it
+_ABOUT = ("README.md", "LICENSE")  # of a source: they describe a model, and are no part of it
 
 
 class FileEntry(Struct, frozen=True):
-    """One file of an artifact or a source; ``path`` is relative, with forward slashes."""
+    """A file of an artifact or a source; ``path`` is relative, with forward slashes."""
 
     path: str
     size_bytes: int
@@ -39,7 +39,7 @@ class FileEntry(Struct, frozen=True):
 
 
 class Source(Struct, frozen=True, omit_defaults=True):
-    """What an artifact was built from. ``location`` is the path or name the user gave.
+    """The source that an artifact was built from. ``location`` is the path or name the user gave.
 
     ``revision`` is a commit of the Hub, where known. ``base`` is the model that an adapter was merged into.
     """
@@ -75,7 +75,7 @@ class Source(Struct, frozen=True, omit_defaults=True):
 
 
 class Check(Struct, frozen=True):
-    """One thing that was verified before the artifact was committed; ``value`` is its figure."""
+    """A check that an artifact passed before it was committed; ``value`` is its figure."""
 
     name: str
     value: float

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class ProcessorNote(Struct, frozen=True):
-    """One comparison. ``created`` is the `Manifest.created` of what was loaded, ``kernels`` this machine's."""
+    """A processor note: a comparison. ``created`` is the loaded `Manifest.created`, ``kernels`` are this machine's."""
 
     created: str
     kernels: str
@@ -38,7 +38,7 @@ class ProcessorNotes:
         self._root = root
 
     def find(self, artifact: Artifact) -> ProcessorNote | None:
-        """Return the note of the last load of this variant by a daemon here, if there was anything to say."""
+        """Return the note of the last load of this variant by a daemon here; ``None`` if there is none."""
         try:
             found = msgspec.json.decode(self._path(artifact).read_bytes(), type=ProcessorNote)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):

@@ -61,7 +61,7 @@ class Store:
 
     @property
     def models_folder(self) -> Path:
-        """Where the user's own models lie."""
+        """The folder of the user's own models."""
         return self._models
 
     def scan(self) -> Listing:
@@ -121,7 +121,7 @@ class Store:
         return found
 
     def holds(self, name: str) -> bool:
-        """Say whether a model of that name is installed or embedded."""
+        """Return whether a model of that name is installed or embedded."""
         self._mend()
         return (self._models / name).exists() or (self._embedded / name).exists()
 
@@ -145,7 +145,7 @@ class Store:
     def install(self, staging: Path, name: str, variants: Sequence[str], keeps: Callable[[Manifest], bool]) -> None:
         """Make staged variants visible, by one rename for all where the name is new or other variants go.
 
-        Installed variants of that name that ``keeps`` says no to, such as those of another source, go.
+        Installed variants of that name that ``keeps`` rejects, such as those of another source, are removed.
         """
         with self.changing():
             model = self._models / name
@@ -190,7 +190,7 @@ class Store:
             self.choices.write(name, choice)
 
     def plan_removal(self, ref: ModelRef) -> Removal:
-        """Say what removing a model, a variant or an adapter of it would remove. Raises `ModelNotFound`.
+        """Return what removing a model, a variant or an adapter of it would remove. Raises `ModelNotFound`.
 
         A model takes its adapters with it, and so does its last variant.
         """
@@ -263,7 +263,7 @@ class Store:
                         put_back(aside, self._place_of(aside))
 
     def _place_of(self, aside: Path) -> Path:
-        """Return where lay what was set aside. Raises `DamagedArtifact`."""
+        """Return the original path of a folder that was set aside. Raises `DamagedArtifact`."""
         if aside.name.endswith(REPLACED_MODEL):
             return self._models / aside.name.removesuffix(REPLACED_MODEL)
         if aside.name.endswith(REPLACED_ADAPTER):

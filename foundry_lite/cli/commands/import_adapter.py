@@ -16,7 +16,7 @@ _OBEYED = {"path", "name", "force", "as_json"}  # the options of `import` that m
 
 
 def import_adapter(path: Path, ref: ModelRef, context: typer.Context, output: Output, *, force: bool) -> None:
-    """Install the adapter in ``path``, and say so."""
+    """Install the adapter in ``path``, and print the result."""
     # They load a native library, which no other command should wait for.
     from foundry_lite.conversion.lora.import_adapter import install, notes_on
     from foundry_lite.conversion.sources.chat_templates import read_templates

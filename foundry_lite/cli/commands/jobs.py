@@ -63,7 +63,7 @@ def show_logs(
         time.sleep(_FOLLOW_SECONDS)
         found = jobs.find(found.id)
         longer = jobs.log(found, step)
-        # A step's headline changes when it is done; then its log is told again from there.
+        # A step's headline changes when it is done; then its log is printed again from there.
         same = next((at for at, (one, other) in enumerate(zip(text, longer, strict=False)) if one != other), len(text))
         output.write(longer[same:])
         text = longer

@@ -114,7 +114,7 @@ def _processor(artifact: Artifact, store: Store) -> str:
 
 
 def _show_why(artifact: Artifact, store: Store, output: Output) -> None:
-    """Say why this variant is the one that the model's name means."""
+    """Print why the model's name resolves to this variant."""
     name, chosen = artifact.ref.name, artifact.chosen
     choice = None if chosen is None else store.choices.explain(name)
     if output.as_json:

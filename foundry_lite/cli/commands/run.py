@@ -61,7 +61,7 @@ def run(
 
 
 class Conversation:
-    """What has been said, and how the next answer is asked for."""
+    """A conversation: the messages so far, and the options of the next generation request."""
 
     def __init__(
         self, system: str | None, tools: tuple[Tool, ...] | None, sampling: Sampling, max_tokens: int | None
@@ -73,7 +73,7 @@ class Conversation:
         self._max_tokens = max_tokens
 
     async def say(self, engine: Engine, text: str, show: Callable[[str], None]) -> Delta:
-        """Say something; show the answer as it comes, remember both, and return the answer as one delta."""
+        """Send a user message; show the answer as it comes, append both, and return the answer as one delta."""
         self._messages.append(Message(Role.USER, text))
         request = GenerationRequest(Chat(tuple(self._messages), self._tools), self._sampling, self._max_tokens)
         answer, last = "", Delta()
@@ -87,7 +87,7 @@ class Conversation:
             if answer or pieces:
                 self._messages.append(Message(Role.ASSISTANT, answer or None, tool_calls=join_calls(pieces)))
             else:
-                self._messages.pop()  # refused, or stopped before the first word: it was never said
+                self._messages.pop()  # refused, or stopped before the first token: it is not part of the conversation
         return Delta(answer, pieces, finish=last.finish, usage=last.usage, timings=last.timings)
 
 
@@ -169,7 +169,7 @@ def _end_answer(answer: Delta, output: Output) -> None:
 
 
 def read_tools(path: Path) -> tuple[Tool, ...]:
-    """Read tools from a JSON file in OpenAI's form. Raises `InvalidRequest`."""
+    """Read tools from a JSON file in OpenAI's format. Raises `InvalidRequest`."""
     try:
         wire = msgspec.json.decode(path.read_bytes(), type=list[dict[str, msgspec.Raw]])
         return tuple(msgspec.json.decode(one["function"], type=Tool) for one in wire)

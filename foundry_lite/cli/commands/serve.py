@@ -47,7 +47,7 @@ def serve(host: HostOption = None, port: PortOption = None, provider: ProviderOp
 
 
 def _announce(url: str) -> None:
-    """Say where the daemon serves, which it does whether stdout takes that or not."""
+    """Print the URL of the daemon; it serves whether stdout can be written or not."""
     try:
         Output().line(_EXAMPLES.format(url=url))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The model commands of ``foundry``: what is installed and loaded, as Foundry Local's command tells it."""
+"""The model commands of ``foundry``: installed and loaded models, printed as Foundry Local's command does."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def models(settings: Settings, *, variants: bool = False, loaded: bool = False) 
 
 
 def chosen(entries: Iterable[dict[str, Any]], patterns: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the entries whose fields are as the patterns say, ``*`` for anything, in any case. Raises `FoundryError`.
+    """Return the entries whose fields match the patterns, ``*`` for anything, in any case. Raises `FoundryError`.
 
     The field ``search`` is looked for in names.
     """

@@ -76,7 +76,7 @@ def status(settings: Settings) -> dict[str, Any]:
 
 
 def print_status(known: dict[str, Any], *, as_json: bool = False) -> None:
-    """Print it: as JSON, or as people and both generations of Foundry Local's clients read it."""
+    """Print the status: as JSON, or as people and both generations of Foundry Local's clients read it."""
     if as_json:
         say(json.dumps(known))
         return
@@ -185,7 +185,7 @@ def _await_answer(process: subprocess.Popen[bytes], log: Path, settings: Setting
 
 
 def _answers(found: Settings) -> bool:
-    """Say whether what listens there is a daemon of ours."""
+    """Return whether a foundry-lite daemon listens there."""
     try:
         health = ask_daemon(found, "/health")
     except DaemonUnreachable:

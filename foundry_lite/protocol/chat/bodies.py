@@ -1,4 +1,4 @@
-"""What an answer to a chat completion looks like on the wire, whole and in chunks; also a part of ``/openapi.json``.
+"""Bodies of a chat completion, whole and in chunks, as they are encoded; also a part of ``/openapi.json``.
 
 Source: OpenAI's API reference, "The chat completion object" and "The chat completion chunk object", read 2026-11.
 Beyond it: ``reasoning_content`` (DeepSeek's and llama-server's name) and ``timings`` (llama-server's).
@@ -25,7 +25,7 @@ class LogprobBody(Struct):
 
 
 class TokenLogprobBody(Struct):
-    """A token of the answer, and the likeliest ones in its place."""
+    """A token of the answer, and the likeliest tokens at its position."""
 
     token: str
     bytes: list[int]
@@ -48,7 +48,7 @@ class FunctionCall(Struct):
 
 
 class ChatToolCall(Struct):
-    """One call of a tool."""
+    """A tool call of a chat completion."""
 
     id: str
     function: FunctionCall
@@ -56,7 +56,7 @@ class ChatToolCall(Struct):
 
 
 class ChatMessage(Struct, kw_only=True):
-    """What the model said; ``reasoning_content`` is what it thought before."""
+    """The assistant message of an answer; ``reasoning_content`` is the reasoning before it."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None
@@ -66,7 +66,7 @@ class ChatMessage(Struct, kw_only=True):
 
 
 class ChatChoice(Struct, kw_only=True):
-    """One of the answers that were asked for."""
+    """A choice: an answer of the ``n`` that were requested."""
 
     index: int
     message: ChatMessage
@@ -105,7 +105,7 @@ class ToolCallPiece(Struct, kw_only=True):
 
 
 class ChatDelta(Struct, kw_only=True):
-    """What one chunk adds to a choice; the role comes once, in the first."""
+    """The delta that a chunk adds to a choice; the role comes once, in the first."""
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
@@ -114,7 +114,7 @@ class ChatDelta(Struct, kw_only=True):
 
 
 class ChunkChoice(Struct, kw_only=True):
-    """The choice that a chunk belongs to; the chunk that says why it ended adds nothing else."""
+    """The choice that a chunk belongs to; the chunk with its ``finish_reason`` adds nothing else."""
 
     index: int
     delta: ChatDelta
@@ -123,9 +123,9 @@ class ChunkChoice(Struct, kw_only=True):
 
 
 class ChatChunk(Struct, kw_only=True):
-    """One event of a stream. ``usage`` is there only when asked for, and null before the last chunk.
+    """A chunk: the data of a stream's event. ``usage`` is absent unless requested, and null before the last chunk.
 
-    ``foundry_lite`` is in the first.
+    ``foundry_lite`` is in the first chunk.
     """
 
     id: str

@@ -18,7 +18,7 @@ _Id = Annotated[str, Meta(max_length=512)]
 
 
 class CacheBreakpoint(Struct, forbid_unknown_fields=True):
-    """Where a prompt that will come again ends: advisory, since every prefix is kept while there is room."""
+    """The end of a prompt prefix to cache: advisory, since every prefix is kept while there is room."""
 
     mode: Literal["explicit"]
     ttl: Literal["30m", "12h"] | None = None
@@ -32,7 +32,7 @@ class TextPart(Struct, tag_field="type", tag="text", forbid_unknown_fields=True)
 
 
 class RefusalPart(Struct, tag_field="type", tag="refusal", forbid_unknown_fields=True):
-    """What an assistant said in place of an answer."""
+    """A refusal: a part of an assistant's message that takes the place of its answer."""
 
     refusal: str
 
@@ -51,7 +51,7 @@ class _ToolCall(Struct, forbid_unknown_fields=True):
 
 
 class MessageBody(Struct, forbid_unknown_fields=True):
-    """One message of a request's ``messages``."""
+    """A chat message of a request's ``messages``."""
 
     role: Role
     content: str | Annotated[list[TextPart | RefusalPart], Meta(max_length=2048)] | None = None
@@ -78,7 +78,7 @@ class _Function(Struct, forbid_unknown_fields=True):
 
 
 class ToolBody(Struct, forbid_unknown_fields=True):
-    """One tool of a request's ``tools``."""
+    """A tool of a request's ``tools``."""
 
     function: _Function
     type: Literal["function"] = "function"
@@ -126,7 +126,7 @@ def read_tool(wire: ToolBody) -> Tool:
 
 
 def explain(error: InvalidRequest, body: Mapping[str, Any]) -> InvalidRequest:
-    """Return an error that says more than that a value is of no known kind, where the body shows what was meant."""
+    """Return a more precise error where the body has an unknown ``type`` or role at that path; else ``error``."""
     for place, say in _KINDS:
         found = place.match(error.param or "")
         kind = _look_up(body, found.group()) if found else None
@@ -136,7 +136,7 @@ def explain(error: InvalidRequest, body: Mapping[str, Any]) -> InvalidRequest:
 
 
 def _read_content(wire: MessageBody, at: str) -> str | None:
-    """Return the text of all parts; what an assistant refused with is what it said."""
+    """Return the text of all parts; an assistant's refusal is part of its content."""
     content = wire.content
     if isinstance(content, list):
         if wire.role is not Role.ASSISTANT:
@@ -203,7 +203,7 @@ def _say_tool(at: str, tool: dict[str, Any]) -> InvalidRequest | None:
     )
 
 
-# Places that hold an object whose type, or role, says what it is.
+# JSON paths of objects whose type, or role, names their kind.
 _KINDS = (
     (re.compile(r"messages\[\d+\]\.content\[\d+\]"), _say_part),
     (re.compile(r"messages\[\d+\]\.tool_calls\[\d+\]"), _say_tool),

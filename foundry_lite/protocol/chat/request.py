@@ -59,7 +59,7 @@ Variables = Annotated[dict[Annotated[str, Meta(min_length=1, max_length=64)], An
 
 
 class PromptCacheOptions(Struct, forbid_unknown_fields=True):
-    """How OpenAI's service is to cache a prompt: advisory, since every prefix is kept while there is room."""
+    """Prompt cache options of OpenAI's service: advisory, since every prefix is kept while there is room."""
 
     mode: Literal["implicit", "explicit"] | None = None
     ttl: Literal["30m", "12h"] | None = None
@@ -93,7 +93,7 @@ class ChatBody(GuidedBody, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """One decoded request: which model, what to generate, and how to answer.
+    """A decoded chat completion request: the model, what to generate, and how to answer.
 
     ``ep`` is the execution provider that the model must run with; empty: any.
     """
@@ -166,7 +166,7 @@ def _read_request(wire: ChatBody) -> GenerationRequest:
 
 
 def _asks_nothing(name: str, value: Any) -> bool:
-    """Say whether an unsupported field asks for what happens anyway. Raises `InvalidRequest` when it does not."""
+    """Return whether a field is unsupported and its value changes nothing. Raises `InvalidRequest` if it does."""
     if name not in UNSUPPORTED:
         return False
     if value is None or any(type(value) is type(one) and value == one for one in _NEUTRAL.get(name, ())):

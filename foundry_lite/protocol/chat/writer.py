@@ -116,7 +116,7 @@ class AnswerWriter:
     def _chunks(self, delta: Delta) -> list[ChatChunk]:
         """Return the chunks for one delta; the one with the finish reason has no content.
 
-        The logprobs are in the first of them. A delta whose text is held back may have nothing else to tell: then
+        The logprobs are in the first of them. A delta whose text is held back may have nothing else: then
         they come with an empty content.
         """
         self._usage.note(delta)

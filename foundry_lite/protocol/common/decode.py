@@ -31,7 +31,7 @@ _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]*)`")
 def decode_object(body: bytes) -> dict[str, Any]:
     """Decode a JSON object.
 
-    Raises `InvalidRequest` that says where the JSON is malformed, or `RequestTooLarge`.
+    Raises `InvalidRequest` with the position of malformed JSON, or `RequestTooLarge`.
     """
     containers = _count(body)
     try:
@@ -46,7 +46,7 @@ def decode_object(body: bytes) -> dict[str, Any]:
 
 
 def _count(body: bytes) -> int:
-    """Return how many containers a body has at most: marks within strings count too. Raises `RequestTooLarge`."""
+    """Return how many containers a body has at most: delimiters within strings count too. Raises `RequestTooLarge`."""
     weight = containers = 0
     for mark, cost in ((b"{", 4), (b"[", 4), (b'"', 2), (b",", 1)):
         found = body.count(mark)

@@ -1,4 +1,4 @@
-"""What a request demands of the form of its answer: a response format, a guide, or a call of a tool.
+"""Output format of an answer, as requests ask for it: a response format, a guide (structured output), or a tool call.
 
 ``response_format`` and ``tool_choice`` are OpenAI's; the guides have vLLM's names. All of them become a
 grammar in the worker, which is also where a schema or an expression that cannot be compiled is refused, by the name

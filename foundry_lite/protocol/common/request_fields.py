@@ -1,6 +1,6 @@
 """Fields that every generating call has: the model, the stream, and those that OpenAI calls advisory.
 
-Advisory fields tell OpenAI's service whom it serves, what to keep in a dashboard, and where to look for a cached
+Advisory fields are for OpenAI's service: its end users, what a dashboard keeps, and where to look for a cached
 prompt. They change no answer there either, so they are checked and accepted.
 """
 

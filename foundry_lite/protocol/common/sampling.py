@@ -1,4 +1,4 @@
-"""How the next token is chosen: the fields that chat and plain completions share.
+"""Sampling fields that chat completions, plain completions and responses share.
 
 Names and bounds are OpenAI's; ``top_k``, ``min_p``, ``repetition_penalty``, ``min_tokens`` and ``ignore_eos`` have
 vLLM's names.

@@ -1,4 +1,4 @@
-"""The model that answered: under the name that was asked for, and beside it which one that is here."""
+"""The model that answered: by the name in the request, and by its full name here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MODEL_HEADER = "x-foundry-lite-model"
 
 
 class ServedModel(Struct, frozen=True):
-    """Which model answered: its whole name, as ``GET /v1/models`` lists it, and its variant."""
+    """The model that answered: its full name, as ``GET /v1/models`` lists it, and its variant."""
 
     model: str
     variant: str

@@ -1,4 +1,4 @@
-"""Where the time of an answer went: llama-server's ``timings`` with more parts, and the ``Server-Timing`` header.
+"""Timings of an answer: llama-server's ``timings`` with more phases, and the ``Server-Timing`` header.
 
 Sources: llama-server's README, "timings" of ``/v1/chat/completions``; W3C, "Server Timing".
 """
@@ -47,7 +47,7 @@ class TimingsBody(Struct, frozen=True, kw_only=True):
 
 
 def write_timings(ends: Collection[Delta], *, prompts: Collection[Collection[Delta]] = ()) -> TimingsBody | UnsetType:
-    """Return the body of an answer whose choices ended with these deltas; nothing when they tell no times.
+    """Return the body of an answer whose choices ended with these deltas; nothing when they have no times.
 
     Those of several prompts are given as ``prompts``, one by one.
     """

@@ -10,14 +10,14 @@ from foundry_lite.generation import Delta, Usage
 
 
 class PromptTokensDetails(Struct, frozen=True):
-    """What the prompt's tokens were; ``cached_tokens`` were not computed again."""
+    """Counts of prompt tokens by kind; ``cached_tokens`` were found in the KV cache and not computed again."""
 
     cached_tokens: int
     audio_tokens: int = 0
 
 
 class CompletionTokensDetails(Struct, frozen=True):
-    """What the answer's tokens were."""
+    """Counts of the answer's tokens by kind."""
 
     reasoning_tokens: int
     audio_tokens: int = 0
@@ -36,9 +36,9 @@ class UsageBody(Struct, frozen=True):
 
 
 class RunningUsage:
-    """The ``usage`` of all chunks but the last: null where one was asked for, or what the call has used until then.
+    """The ``usage`` of all chunks but the last: null if one was requested, or the tokens used so far.
 
-    ``is_there`` says whether one was asked for, ``is_told`` whether it is to be told all the time.
+    ``is_there``: the request asks for usage. ``is_told``: each chunk has it (``continuous_usage_stats``).
     """
 
     def __init__(self, *, is_there: bool, is_told: bool) -> None:
@@ -52,7 +52,7 @@ class RunningUsage:
         self._made += delta.tokens
 
     def body(self) -> UsageBody | UnsetType | None:
-        """Return what a chunk has now."""
+        """Return the ``usage`` of the next chunk."""
         if not self._is_told:
             return None if self._is_there else UNSET
         return UsageBody(self.prompt_tokens, self._made, self.prompt_tokens + self._made)

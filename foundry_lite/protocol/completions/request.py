@@ -48,9 +48,9 @@ class CompletionBody(GuidedBody, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class CompletionCall:
-    """One decoded call: which model, what to generate for each prompt, and how to answer.
+    """A decoded completion request: the model, what to generate for each prompt, and how to answer.
 
-    Each request makes ``best_of`` answers, of which the best ``choices`` are told.
+    Each prompt gets ``best_of`` answers, of which the best ``choices`` are returned.
     """
 
     model: str

@@ -24,7 +24,7 @@ from foundry_lite.protocol.errors import ErrorReply
 
 
 class CompletionLogprobs(Struct, kw_only=True):
-    """The tokens of a text, one place each; the first of a prompt follows nothing, and has ``null``."""
+    """Logprobs of the tokens, as parallel lists; the first token of a prompt follows nothing, and has ``null``."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -33,7 +33,7 @@ class CompletionLogprobs(Struct, kw_only=True):
 
 
 class CompletionChoice(Struct, kw_only=True):
-    """One answer, or a piece of it. ``index`` counts the choices of the first prompt, then those of the second."""
+    """A choice, or a piece of it. ``index`` counts the choices of the first prompt, then those of the second."""
 
     index: int
     text: str
@@ -71,7 +71,7 @@ class CompletionWriter:
         self._running = RunningUsage(is_there=call.streams and call.includes_usage, is_told=call.continuous_usage)
         self._ends: list[Delta] = []
         self._echoes: dict[int, Echo] = {}  # by the number of the prompt
-        self._begun: set[int] = set()  # choices whose prompt has been told
+        self._begun: set[int] = set()  # choices whose prompt has been returned
 
     def whole(self, deltas: list[Delta]) -> Completion:
         """Return the whole answer."""
@@ -115,7 +115,7 @@ class CompletionWriter:
                 self._echoes[self._prompt_of(delta)] = delta.echo
 
     def _best(self, by_choice: list[list[Delta]]) -> list[list[Delta]]:
-        """Return the answers that are told: of each prompt, those whose tokens are the likeliest on average."""
+        """Return the best answers of each prompt: those with the highest mean logprob of their tokens."""
         made, told = self._call.best_of, self._call.choices
         if made == told:
             return by_choice
@@ -149,7 +149,7 @@ class CompletionWriter:
     def _logprobs(
         self, echo: Echo | None, tokens: Sequence[TokenLogprob], before: Echo | None = None
     ) -> CompletionLogprobs | None:
-        """Write the tokens of a prompt that is told here, and those of an answer that follows it or one told before."""
+        """Return the logprobs of a prompt echoed here, and of the answer behind it or a prompt echoed ``before``."""
         if not self._call.has_logprobs:
             return None
         prompt = echo.tokens if echo else ()

@@ -1,7 +1,7 @@
 """The response object of OpenAI's Responses API, and the lists and receipts around it.
 
 Source: the types of OpenAI's Python client 3.52, read 2026-11. Fields that there may be absent are always here, since
-other implementations of this API demand them.
+other implementations of this API require them.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class IncompleteDetails(Struct, frozen=True):
 
 
 class InputTokensDetails(Struct, frozen=True):
-    """What the prompt's tokens were; ``cached_tokens`` were not computed again. Writing to that cache is free."""
+    """Counts of input tokens by kind; ``cached_tokens`` were not computed again. Writing to the KV cache is free."""
 
     cached_tokens: int
     cache_write_tokens: int = 0
 
 
 class OutputTokensDetails(Struct, frozen=True):
-    """What the answer's tokens were."""
+    """Counts of the answer's tokens by kind."""
 
     reasoning_tokens: int
 
@@ -67,7 +67,7 @@ class ResponseUsage(Struct, frozen=True):
 
 
 class ResponseObject(Struct, kw_only=True):
-    """One response: what was asked for, how far it is, and what came of it. The last two fields are ours."""
+    """The response object: the request's fields, the status, and the output. The last two fields are ours."""
 
     id: str
     object: Literal["response"] = "response"
@@ -114,7 +114,7 @@ class DeletedResponse(Struct, frozen=True):
 
 
 class InputTokens(Struct, frozen=True):
-    """How many tokens a request would have the model read."""
+    """The number of input tokens that a request would have."""
 
     input_tokens: int
     object: Literal["response.input_tokens"] = "response.input_tokens"
@@ -132,7 +132,7 @@ class ItemList(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What a request leaves open: which model that is, its own sampling, and whether the response is kept."""
+    """Facts beside the request: the model that serves it, its default sampling, and whether the response is stored."""
 
     served: Served
     temperature: float
@@ -173,7 +173,7 @@ def blank_response(identity: str, created: int, call: ResponseCall, around: Circ
 
 
 def _told_format(wire: PlainText | AnyJson | JsonBySchema | None) -> PlainText | AnyJson | JsonBySchema:
-    """Return the format with what was left open: any text, and that a schema is followed."""
+    """Return the format with its defaults: plain text, and ``strict`` for a schema."""
     if isinstance(wire, JsonBySchema) and wire.strict is None:
         return replace(wire, strict=True)
     return wire or PlainText()

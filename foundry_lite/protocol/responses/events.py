@@ -1,4 +1,4 @@
-"""The events of a streamed response, by OpenAI's names; each says which it is in its ``type``.
+"""The events of a streamed response, by OpenAI's names, which are in their ``type``.
 
 Source: the types of OpenAI's Python client 3.52, "Response ... Event", read 2026-11.
 """
@@ -22,27 +22,27 @@ class _OfResponse(_Event, frozen=True, kw_only=True):
 
 
 class ResponseCreated(_OfResponse, frozen=True, tag="response.created"):
-    """It was admitted."""
+    """The response was admitted."""
 
 
 class ResponseInProgress(_OfResponse, frozen=True, tag="response.in_progress"):
-    """It is being made."""
+    """The response is being made."""
 
 
 class ResponseCompleted(_OfResponse, frozen=True, tag="response.completed"):
-    """It is whole."""
+    """The response is whole."""
 
 
 class ResponseIncomplete(_OfResponse, frozen=True, tag="response.incomplete"):
-    """It was cut by a limit."""
+    """The response was cut by a limit."""
 
 
 class ResponseFailed(_OfResponse, frozen=True, tag="response.failed"):
-    """It went wrong, or was cancelled."""
+    """The response failed, or was cancelled."""
 
 
 class ErrorEvent(_Event, frozen=True, kw_only=True, tag="error"):
-    """What went wrong."""
+    """The error event of a stream that failed."""
 
     code: str | None
     message: str
@@ -100,25 +100,25 @@ class TextDone(_OfPart, frozen=True, kw_only=True, tag="response.output_text.don
 
 
 class ReasoningDelta(_OfPart, frozen=True, kw_only=True, tag="response.reasoning_text.delta"):
-    """Some of what the model thinks."""
+    """Some text of the reasoning."""
 
     delta: str
 
 
 class ReasoningDone(_OfPart, frozen=True, kw_only=True, tag="response.reasoning_text.done"):
-    """All that it thought before it spoke."""
+    """All text of the reasoning."""
 
     text: str
 
 
 class ArgumentsDelta(_InItem, frozen=True, kw_only=True, tag="response.function_call_arguments.delta"):
-    """Some JSON text of a call."""
+    """Some JSON of a function call's arguments."""
 
     delta: str
 
 
 class ArgumentsDone(_InItem, frozen=True, kw_only=True, tag="response.function_call_arguments.done"):
-    """All of it."""
+    """All JSON of a function call's arguments."""
 
     name: str
     arguments: str

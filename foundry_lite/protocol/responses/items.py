@@ -1,7 +1,7 @@
 """Items of OpenAI's Responses API: what a conversation is made of, as requests send it and answers return it.
 
-Sources: the types of OpenAI's Python client 3.52 (``types/responses``), read 2026-11. A message may come in the easy
-form, without a type; `with_kinds` gives it one. What an answer returns can be sent back as it is.
+Sources: the types of OpenAI's Python client 3.52 (``types/responses``), read 2026-11. A message may come
+without a type (``EasyInputMessage``); `with_kinds` gives it one. Items of an answer can be sent back as they are.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _OWN_ID = re.compile(r"(?:msg|fc|fco|rs)_(?P<response>[0-9a-f]{48})[0-9a-f]{4,}"
 
 
 class InputText(Struct, tag_field="type", tag="input_text", forbid_unknown_fields=True):
-    """A part of what the model reads."""
+    """A text part of an input message."""
 
     text: str
     prompt_cache_breakpoint: CacheBreakpoint | None | UnsetType = UNSET
 
 
 class TopLogprobBody(Struct, forbid_unknown_fields=True):
-    """One token that might have been."""
+    """A token that could have been chosen, with its logprob."""
 
     token: str
     bytes: list[int]
@@ -53,7 +53,7 @@ class TopLogprobBody(Struct, forbid_unknown_fields=True):
 
 
 class LogprobBody(Struct, forbid_unknown_fields=True):
-    """One token of the text, and the likeliest ones in its place."""
+    """The logprob of a token of the text, and the likeliest tokens at its position."""
 
     token: str
     bytes: list[int]
@@ -62,7 +62,7 @@ class LogprobBody(Struct, forbid_unknown_fields=True):
 
 
 class OutputText(Struct, tag_field="type", tag="output_text", forbid_unknown_fields=True):
-    """A part of what a model has said; there are never annotations."""
+    """A text part of an output message; there are never annotations."""
 
     text: str
     annotations: Annotated[list[Any], Meta(max_length=0)] | None = []
@@ -70,19 +70,19 @@ class OutputText(Struct, tag_field="type", tag="output_text", forbid_unknown_fie
 
 
 class Refusal(Struct, tag_field="type", tag="refusal", forbid_unknown_fields=True):
-    """What another model said in place of an answer."""
+    """A refusal by another model, in place of an answer."""
 
     refusal: str
 
 
 class ReasoningText(Struct, tag_field="type", tag="reasoning_text", forbid_unknown_fields=True):
-    """A part of what a model has thought."""
+    """A part of a model's reasoning."""
 
     text: str
 
 
 class SummaryText(Struct, tag_field="type", tag="summary_text", forbid_unknown_fields=True):
-    """A part of the summary of what another model has thought; ours have none."""
+    """A part of the summary of another model's reasoning; ours have none."""
 
     text: str
 
@@ -108,11 +108,11 @@ class FunctionCall(Struct, tag_field="type", tag=_CALL, forbid_unknown_fields=Tr
 
 
 class DirectCaller(Struct, tag_field="type", tag="direct", forbid_unknown_fields=True):
-    """Who called: the model, and no program of its."""
+    """The caller of a function: the model itself, not a program that it wrote."""
 
 
 class InputCall(FunctionCall, tag_field="type", tag=_CALL, forbid_unknown_fields=True):
-    """The same in a request, with what only hosted tools need: each says nothing, or what is so anyway."""
+    """A function call in a request, with fields for hosted tools: only values that match our behaviour are accepted."""
 
     caller: DirectCaller | None = None
     namespace: None = None
@@ -120,7 +120,7 @@ class InputCall(FunctionCall, tag_field="type", tag=_CALL, forbid_unknown_fields
 
 
 class FunctionOutput(Struct, tag_field="type", tag=_RESULT, forbid_unknown_fields=True):
-    """What a tool returned."""
+    """The output of a function call."""
 
     call_id: _Id
     output: str | Annotated[list[InputText], _Parts]
@@ -132,7 +132,7 @@ class FunctionOutput(Struct, tag_field="type", tag=_RESULT, forbid_unknown_field
 
 
 class Reasoning(Struct, tag_field="type", tag=_REASONING, forbid_unknown_fields=True):
-    """What a model thought before it spoke."""
+    """Reasoning of a model, before its answer."""
 
     id: _Id | None = None
     summary: Annotated[list[SummaryText], _Parts] = []
@@ -161,9 +161,9 @@ OutputItem = OutputMessage | FunctionCall | Reasoning
 
 
 def with_kinds(items: Sequence[Any]) -> list[Any]:
-    """Give untyped items the type that they are of. Raises `InvalidRequest` for types of items or parts unknown here.
+    """Give items without a ``type`` the right one. Raises `InvalidRequest` for types of items or parts unknown here.
 
-    What is not even an object is left for `msgspec.convert` to refuse.
+    A value that is not an object is left for `msgspec.convert` to refuse.
     """
     return [_with_kind(item, f"input[{index}]") for index, item in enumerate(items)]
 
@@ -233,13 +233,13 @@ def _listed(item: InputItem, response: str, number: int) -> InputItem:
 
 
 def as_input(items: Sequence[OutputItem]) -> list[InputItem]:
-    """Return what an answer said as items of the next request; a call that was cut off is not among them."""
+    """Return an answer's items as input of the next request; a call that was cut off is not among them."""
     whole = (one for one in items if not (isinstance(one, FunctionCall) and one.status != "completed"))
     return [msgspec.convert(msgspec.to_builtins(one), InputItem) for one in whole]
 
 
 def resolve(items: Sequence[InputItem], found: Mapping[str, InputItem]) -> list[InputItem]:
-    """Put items in the place of references to them. Raises `InvalidRequest` for one that was not found."""
+    """Replace item references by the items. Raises `InvalidRequest` for one that was not found."""
     return [
         _found(item, found, f"input[{index}].id") if isinstance(item, ItemReference) else item
         for index, item in enumerate(items)
@@ -255,7 +255,7 @@ def _found(reference: ItemReference, found: Mapping[str, InputItem], at: str) ->
 def read_items(items: Sequence[InputItem], history: Sequence[Message] = ()) -> list[Message]:
     """Return ``history`` continued by ``items``, in which there is no reference any more.
 
-    What a model thought, said and called at one go becomes one message. Raises `InvalidRequest` for a tool's result
+    Reasoning, text and tool calls of one answer become one message. Raises `InvalidRequest` for a tool's result
     that answers no call.
     """
     reading = _Reading(history)
@@ -269,7 +269,7 @@ class _Reading:
     def __init__(self, history: Sequence[Message]) -> None:
         self.messages = list(history)
         self._known = {call.id for message in history for call in message.tool_calls}
-        self._thought: list[str] = []  # by the assistant, before it says or calls what follows
+        self._thought: list[str] = []  # reasoning of the assistant, before the text or calls that follow
         self._said: str | None = None
         self._calls: list[ToolCall] = []
 
@@ -292,7 +292,7 @@ class _Reading:
                 self._add(_read_result(item, self._known, at))
 
     def end_turn(self) -> None:
-        """Make one message of what the assistant said and called since the last one."""
+        """Make one message of the assistant's text and tool calls since the last one."""
         if self._said is not None or self._calls:
             thought = "".join(self._thought) or None
             self._add(Message(Role.ASSISTANT, self._said, tool_calls=tuple(self._calls), reasoning=thought))

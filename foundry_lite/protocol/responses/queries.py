@@ -1,4 +1,4 @@
-"""What may stand behind the question mark when a stored response or its input is fetched."""
+"""Query parameters of fetching a stored response or its input items."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_ITEMS = 100
 
 
 class RetrieveQuery(Struct, forbid_unknown_fields=True):
-    """Of a response. Logprobs are in it if it was made with them, so that ``include`` changes nothing."""
+    """The query of a response. Logprobs are in it if it was made with them, so that ``include`` changes nothing."""
 
     stream: Literal["true", "false"] = "false"
     starting_after: _Number | None = None
@@ -32,7 +32,7 @@ class RetrieveQuery(Struct, forbid_unknown_fields=True):
 
 
 class ItemsQuery(Struct, forbid_unknown_fields=True):
-    """Of its input."""
+    """The query of a response's input items."""
 
     limit: _Number = "20"
     order: Literal["asc", "desc"] = "desc"
@@ -40,7 +40,7 @@ class ItemsQuery(Struct, forbid_unknown_fields=True):
     include: list[Include] = []
 
 
-# The same as they are meant: on the wire, all of it is text.
+# The parameters with the types of their values: in a URL, all are strings.
 _INCLUDE = Parameter("include", "Logprobs are there if the response was made with them.", list[Include])
 RETRIEVE_PARAMETERS = (
     Parameter("stream", "Follow a response that is being made in the background as a stream.", bool),

@@ -61,7 +61,7 @@ Include = Literal["message.output_text.logprobs", "reasoning.encrypted_content"]
 
 # Fields of a chat completion that errors of the engine name, and what they are called here.
 _RENAMED = (
-    (re.compile(r"\bmessages\b(?:\[\d+\][\w.\[\]]*)?"), "input"),  # their places are not those of the items
+    (re.compile(r"\bmessages\b(?:\[\d+\][\w.\[\]]*)?"), "input"),  # their indices are not those of the items
     (re.compile(r"\bmax_(?:completion_)?tokens\b"), "max_output_tokens"),
     (re.compile(r"\breasoning_effort\b"), "reasoning.effort"),
     (re.compile(r"(?<=\])\.function\b"), ""),
@@ -77,7 +77,7 @@ class AnyJson(Struct, tag_field="type", tag="json_object", forbid_unknown_fields
 
 
 class JsonBySchema(Struct, tag_field="type", tag="json_schema", forbid_unknown_fields=True):
-    """JSON that follows a schema; it does so whatever ``strict`` says."""
+    """JSON that follows a schema, whether ``strict`` is true or not."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-zA-Z0-9_-]+$")]
     schema: dict[str, Any]
@@ -86,7 +86,7 @@ class JsonBySchema(Struct, tag_field="type", tag="json_schema", forbid_unknown_f
 
 
 class TextBody(Struct, forbid_unknown_fields=True):
-    """``text``: the form of the answer."""
+    """``text``: the output format of the answer."""
 
     format: PlainText | AnyJson | JsonBySchema | None = None
     verbosity: Literal["medium"] | None = None
@@ -116,7 +116,7 @@ class FunctionTool(Struct, tag_field="type", tag="function", forbid_unknown_fiel
 
 
 class NamedFunction(Struct, tag_field="type", tag="function", forbid_unknown_fields=True):
-    """One tool, by its name."""
+    """A function tool, by its name."""
 
     name: str
 
@@ -161,9 +161,9 @@ class ResponseBody(SamplingBody, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class ResponseCall:
-    """One decoded request. ``generation`` lacks the messages, which may go on from a stored response.
+    """A decoded Responses request. ``generation`` lacks the messages, which may go on from a stored response.
 
-    ``items`` is the input as items; ``stores`` is whether the response may be kept, ``None`` if nothing is said.
+    ``items`` is the input as items.
     """
 
     model: str
@@ -224,7 +224,7 @@ def renamed(error: InvalidRequest) -> InvalidRequest:
 
 
 def without_oldest(messages: Sequence[Message], turns: int) -> tuple[Message, ...]:
-    """Return a conversation without so many of its turns, the oldest, of which it has more.
+    """Return a conversation without its ``turns`` oldest turns; it must have more than that.
 
     A turn begins with a user's message. Messages of the system and the developer stay.
     """

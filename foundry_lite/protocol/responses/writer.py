@@ -1,6 +1,6 @@
 """OpenAI's Responses API, the answer: deltas in; the response object out, or the events that lead up to it.
 
-An answer is a list of items, made one after the other: what the model thought, what it said, what it called. Each
+An answer is a list of items, made one after the other: reasoning, a message, function calls. Each
 begins with an event, grows by deltas, and ends with an event that has all of it.
 """
 
@@ -101,7 +101,7 @@ class ResponseWriter:
         return msgspec.structs.replace(self._blank, status=state, error=error, output=self._output.items)
 
     def opening(self, _prompt_tokens: int = 0, /) -> bytes:
-        """Return the events that say that it was admitted."""
+        """Return the first events: ``response.created`` and ``response.in_progress``."""
         self._is_open = True
         created = ResponseCreated(sequence_number=next(self._numbers), response=self._blank)
         begun = ResponseInProgress(sequence_number=next(self._numbers), response=self._blank)
@@ -133,7 +133,7 @@ class ResponseWriter:
         return _write([ResponseFailed(sequence_number=next(self._numbers), response=self.so_far(state, error))])
 
     def forget(self) -> None:
-        """Say from now on that the response is not stored."""
+        """Report ``store: false`` from now on."""
         self._blank = msgspec.structs.replace(self._blank, store=False)
 
     def _ended(self, output: list[OutputItem], last: Delta) -> ResponseObject:
@@ -151,7 +151,7 @@ class ResponseWriter:
 
 
 def response_error(reply: ErrorReply) -> ResponseErrorBody:
-    """Return what a response says of the error it failed with."""
+    """Return the ``error`` of a response that failed."""
     if reply.status in (429, 503):
         return ResponseErrorBody("rate_limit_exceeded", reply.message)
     return ResponseErrorBody("invalid_prompt" if reply.status < 500 else "server_error", reply.message)
@@ -168,7 +168,7 @@ class _Output:
         self._item: OutputItem | None = None
         self._texts: list[str] = []  # of the item under way: its content, or its arguments
         self._logprobs: list[LogprobBody] = []
-        self._untold: list[TokenLogprob] = []  # of text that is held back, or of marks around what is no text
+        self._untold: list[TokenLogprob] = []  # of text that is held back, or of delimiters around reasoning and calls
 
     @property
     def items(self) -> list[OutputItem]:
@@ -203,7 +203,7 @@ class _Output:
             yield TextDelta(**self._place(), delta=text, logprobs=logprobs)
 
     def _logprobs_of(self, text: str) -> list[LogprobBody]:
-        """Return the logprobs of the last tokens, as many as make up the text; those before them are of marks."""
+        """Return the logprobs of the last tokens, as many as make up the text; those before them are of delimiters."""
         untold, self._untold = self._untold, []
         first, rest = len(untold), len(text.encode())
         while rest > 0 and first > 0:

@@ -1,4 +1,4 @@
-"""The routes of Foundry Local's 0.x service, which its SDKs up to 0.5.1 speak: what of them can be honoured.
+"""The routes of Foundry Local's 0.x service, which its SDKs up to 0.5.1 call, as far as they can be honoured.
 
 An id of theirs is one of ours, ``name:variant``; where they take an alias, so do we.
 """
@@ -154,7 +154,7 @@ class _Handlers:
         body = await read_body(request)
         try:
             self._require_installed(read_download(body))
-        except FoundryError as error:  # in the form in which the SDKs look for it, and in ours
+        except FoundryError as error:  # in the format in which the SDKs look for it, and in ours
             reply = reply_for(error)
             return json_answer(NotDownloaded(reply.message, reply.body.error), reply.status)
         return json_answer(Downloaded())
@@ -163,7 +163,7 @@ class _Handlers:
         name = request.path_params["model"]
         try:
             return self._site.artifact(name)
-        except ModelNotFound as error:  # the SDKs look for these words, and tell their user to download it first
+        except ModelNotFound as error:  # the SDKs look for these words, and then ask their user to download it first
             told = f"{error.message}: No OpenAIService provider found for modelName {name}"
             raise ModelNotFound(told, error.hint) from error
 

@@ -1,4 +1,4 @@
-"""One admitted generation on its way out, whatever API asked for it."""
+"""The exchange between a generation and its client: deltas in, one HTTP answer or event stream out, for any API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from foundry_lite.protocol.common.timings import header, server_timing, total_ti
 from foundry_lite.protocol.common.usage import total_usage
 from foundry_lite.protocol.errors import ErrorReply, reply_for
 from foundry_lite.server.generation.pending import PendingGeneration
-from foundry_lite.server.generation.pending import Source as Source  # what an exchange takes: others look for it here
+from foundry_lite.server.generation.pending import Source as Source  # part of the interface of `Exchange`
 from foundry_lite.server.http.responses import EventStream, json_answer, unless_gone
 
 log = logging.getLogger(__name__)
@@ -76,9 +76,9 @@ async def answer(
 
 
 class Exchange:
-    """One generation and its writer; `end` must be called, and cancels what has not ended by itself.
+    """A generation and the writer of its answer. `end` must be called; it cancels a generation that still runs.
 
-    ``began`` is when the request arrived, in seconds of the monotonic clock.
+    ``began`` is the arrival of the request, in seconds of the monotonic clock.
     """
 
     def __init__(self, writer: Writer, source: Source, served: Served, began: float) -> None:
@@ -123,7 +123,7 @@ class Exchange:
             yield self._writer.failure(reply_for(error))
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that say which model answers, and where the time went, as far as that is known now."""
+        """Return the headers that name the model, and ``Server-Timing`` as far as the times are known now."""
         if times := total_timings(self._ends):
             return {**self._served.headers, "server-timing": server_timing(times)}
         spent = self._source.preparation

@@ -1,4 +1,4 @@
-"""A request on its way into a model: loading may take a minute, and a refusal may come at the end of it."""
+"""Admission of a generation request: loading the model may take a minute, and end with a refusal."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from foundry_lite.store.store import Artifact
 
 
 class Source(Protocol):
-    """What makes the deltas: a `Generation`, several as one, or one that is not admitted yet."""
+    """A source of deltas: a `Generation`, several as one (`multi_prompt`), or one that is not admitted yet."""
 
     @property
     def prompt_tokens(self) -> int:
-        """How many tokens were read."""
+        """The number of prompt tokens."""
 
     @property
     def preparation(self) -> Mapping[str, float]:
-        """What came before the first delta, in seconds: ``load``, ``template``, ``tokenize``, ``grammar``."""
+        """Seconds of each phase before the first delta: ``load``, ``template``, ``tokenize``, ``grammar``."""
 
     def batches(self) -> AsyncIterator[list[Delta]]:
         """Iterate over all that has arrived since the last time, at least one delta."""
 
     def close(self) -> None:
-        """End it."""
+        """End the generation."""
 
 
 async def admit(
@@ -49,19 +49,19 @@ async def admit(
 
 
 class PendingGeneration:
-    """What is being admitted, as the source that it will be; `close` gives it up, at any time."""
+    """A `Source` for a request that is not admitted yet. `close` cancels the admission or, later, the generation."""
 
     def __init__(self, admitting: Coroutine[Any, Any, Source]) -> None:
         self._task: asyncio.Task[Source] = asyncio.create_task(admitting)
 
     @property
     def is_over(self) -> bool:
-        """Whether it has been admitted, or refused."""
+        """Return whether the request has been admitted, or refused."""
         return self._task.done()
 
     @property
     def source(self) -> Source | None:
-        """What it has become, if it was admitted."""
+        """The admitted source; ``None`` before admission and after a refusal."""
         is_refused = not self._task.done() or self._task.cancelled() or self._task.exception() is not None
         return None if is_refused else self._task.result()
 
@@ -74,19 +74,19 @@ class PendingGeneration:
         return self.source.preparation if self.source is not None else {}
 
     async def settled(self, seconds: float = 0.0) -> None:
-        """Wait until it is over, at most so long (0: however long). Raises what it is refused with."""
+        """Wait until the admission is over, at most ``seconds`` (0: no limit). Raises the error of a refusal."""
         await asyncio.wait({self._task}, timeout=seconds or None)
         if self._task.done():
             self._task.result()
 
     async def batches(self) -> AsyncIterator[list[Delta]]:
-        """Wait until it is admitted, and iterate over the batches."""
+        """Wait until the request is admitted, and iterate over the batches."""
         source = await self._task
         async for batch in source.batches():
             yield batch
 
     def close(self) -> None:
-        """End it, whether it has been admitted or not."""
+        """End the generation, or cancel its admission."""
         if self.source is not None:
             self.source.close()
         else:

@@ -1,8 +1,8 @@
-"""One connection: bounds on what uvicorn collects of a request before anybody of ours sees it.
+"""HTTP connections with limits: the size and time of a request's head, and the number of connections.
 
 uvicorn's protocol keeps the head of a request, and the trailers behind its body, however long they are, and puts them
-together piece by piece: 100 MB of one header held up every stream for seconds. Nor does it mind a head that never
-comes. And when asyncio cannot accept a connection for want of descriptors, it does little else than log that.
+together piece by piece: 100 MB of one header held up every stream for seconds. It has no time limit for a head. And
+when asyncio cannot accept a connection for want of descriptors, it does little else than log that.
 
 Java's client asks for HTTP/2 with its first request (``Upgrade: h2c``), whose body uvicorn lost.
 """
@@ -94,7 +94,7 @@ class Parser:
 
 
 class _Callbacks:
-    """Those of a connection, which are told nothing at first."""
+    """Parser callbacks that go to a connection, but are dropped until ``are_told`` is set."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -147,7 +147,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(_TOO_LARGE)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, in the words of all our errors."""
+        """Refuse bytes that are not HTTP, with our JSON error."""
         self._refuse(_UNREADABLE)
 
     def on_headers_complete(self) -> None:
@@ -169,7 +169,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def announced_body(self) -> bytes:
-        """The headers of the request that say how its body ends; nothing where there is none."""
+        """The header lines that frame the request's body (its length or chunks); empty where there is no body."""
         said = ((name, value) for name, value in self.headers if name in _FRAMING and value.strip(b"0"))
         return b"".join(b"%s: %s\r\n" % one for one in said)
 
@@ -183,7 +183,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _is_listening(self) -> bool:
-        """Whether a body is still being read, of a request to which the next answer belongs."""
+        """Return whether a body is still being read, and the next answer belongs to its request."""
         return not self._awaits_head and not self.cycle.response_started and not self.pipeline
 
     def _refuse(self, reply: ErrorReply) -> None:

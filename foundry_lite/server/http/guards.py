@@ -1,4 +1,4 @@
-"""What every request passes before a handler sees it: pure ASGI, so that a stream costs nothing more.
+"""ASGI middleware that checks Host, Origin, headers and body type of every request; it adds no cost to a stream.
 
 Loopback is not a trust boundary: any page in a browser can send requests to it. So the Host must be one of ours (DNS
 rebinding), a foreign Origin is refused (cross-site requests), and a body must call itself JSON (the "simple" requests
@@ -6,7 +6,7 @@ that browsers send without asking). Nothing compressed is unpacked: a few bytes 
 
 Every answer has an ``x-request-id``, the client's own if it sent one: OpenAI's clients show it with errors.
 
-A page of an origin that is ours may use the daemon: its browser is told so, before the request (a preflight) and with
+A page of an origin that is ours may use the daemon: CORS headers allow it, before the request (a preflight) and with
 every answer (the CORS protocol of https://fetch.spec.whatwg.org). Credentials are never part of it: there are none.
 """
 
@@ -27,7 +27,8 @@ from foundry_lite.server.http.responses import error_answer
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _HEADERS = 100  # browsers send some twenty
 _HEADER_BYTES = 32 << 10
-_ONCE = ("host", "origin", "content-type", "content-encoding", "transfer-encoding")  # two would be two opinions
+# A duplicate could be read differently by a proxy and by us.
+_ONCE = ("host", "origin", "content-type", "content-encoding", "transfer-encoding")
 _MAY_SEND = {"access-control-allow-methods": "GET, POST, DELETE", "access-control-max-age": "600"}  # seconds
 _MAY_READ = (
     (b"access-control-expose-headers", b"retry-after, server-timing, x-request-id, x-foundry-lite-model"),

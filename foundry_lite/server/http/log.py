@@ -26,7 +26,7 @@ class LogHandler(logging.Handler):
         self._writer.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a line; drop it when too many wait, and say how many were dropped as soon as one is taken again."""
+        """Queue a line; drop it when too many wait, and write the number of dropped lines before the next one taken."""
         if self._lines.qsize() >= _MOST_LINES:
             self._dropped += 1
             return

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from foundry_lite.errors import RequestStalled, RequestTooLarge
 from foundry_lite.server.http.responses import ClientGone
 
-# Several times a context of 128,000 tokens, even where each letter is written as six (``\u00e9``). All streams wait
+# Several times a context of 128,000 tokens, even where each character is written as six (``\u00e9``). All streams wait
 # while a body is decoded: `protocol.common.decode` has the figures.
 LARGEST_BODY = 4 << 20  # bytes
 _READ_AND_DROPPED = 32  # times the limit, so that the client gets to read the refusal

@@ -29,7 +29,7 @@ def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None
 
 
 def _encode(value: Any) -> bytes:
-    """Return JSON; a path whose bytes are no UTF-8 has question marks in their place."""
+    """Return JSON; bytes of a path that are not UTF-8 are replaced by question marks."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:

@@ -21,13 +21,13 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One method of one path, which is written as starlette's router has it (``/v1/models/{model:path}``).
+    """An HTTP endpoint: a method, and a path in the syntax of starlette's router (``/v1/models/{model:path}``).
 
     ``takes`` is the type of the body, ``gives`` that of the answer, ``streams`` that of the data of each event where it
     can be a stream; ``None`` where there is none, ``str`` for plain text. ``status`` is that of a success, ``refuses``
-    those of refusals that do not follow from a body, the model that it names, or a name in the path. ``query`` is what
-    may stand behind the question mark. ``names_thing``: it shows one thing, named in the path, and changes nothing;
-    where there is no such thing, there is no path either, whatever the method.
+    those of refusals that do not follow from a body, the model that it names, or a name in the path. ``query`` has the
+    query parameters. ``names_thing``: a GET of one resource that the path names; while it answers 404, a
+    method that the path does not have answers 404 too, and not 405.
     """
 
     method: str
@@ -92,7 +92,7 @@ async def mistake(_request: Request, _error: Exception) -> Response:
 
 
 async def _names_nothing(request: Request) -> bool:
-    """Say whether a path is there only as that of a thing, such as a stored response, which is not there."""
+    """Return whether a path matches only as that of a resource, such as a stored response, that does not exist."""
     found = [(one, one.matches(request.scope)) for one in request.app.routes if isinstance(one, _Route)]
     routes = [(one, scope) for one, (match, scope) in found if match is not Match.NONE]
     if any(one.path == request.scope["path"] for one, _ in routes):

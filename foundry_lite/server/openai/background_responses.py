@@ -31,10 +31,10 @@ Keep = Callable[[ResponseObject], Coroutine[Any, Any, None]]
 
 
 class Run:
-    """One response in the background; it is begun with `Background.begin`.
+    """A background response: its task, its stored record and its events. `Background.begin` starts it.
 
-    ``record`` is what is stored of it, but for the response itself. ``has_log``: its events are remembered for those
-    who follow it; they take ``size`` bytes.
+    ``record`` has the stored fields other than the response itself. ``has_log``: the events are kept for clients that
+    follow it; they take ``size`` bytes.
     """
 
     def __init__(self, writer: ResponseWriter, record: Record, *, has_log: bool) -> None:
@@ -46,11 +46,11 @@ class Run:
         self.task: asyncio.Task[None] | None = None
         self.stopping: asyncio.Task[None] | None = None
         self._record = record
-        self._events: list[bytes] = []  # each at the place of its sequence number
+        self._events: list[bytes] = []  # each at the index of its sequence number
         self._news = asyncio.Event()
 
     def record(self, response: ResponseObject | None = None) -> Record:
-        """Return what there is of it now, or with the response as it is at its end."""
+        """Return the record with ``response``; without one, with the response as far as it is made."""
         return msgspec.structs.replace(self._record, response=response or self.writer.so_far("in_progress"))
 
     async def drive(self, events: AsyncIterator[bytes], on_end: Callable[[], None]) -> None:
@@ -73,7 +73,7 @@ class Run:
             await self._news.wait()
 
     def end(self, last: bytes = b"") -> None:
-        """Tell those who follow it that nothing more comes than ``last``."""
+        """Mark the run as over, with ``last`` as the last event of its followers."""
         self.is_over = True
         self._tell(last)
 
@@ -185,7 +185,7 @@ class Background:
             log.error("%s failed", run.writer.id, exc_info=mistake)
 
     def _put_by(self, run: Run, last: bytes = b"") -> None:
-        """End a run, and remember its events in place of older ones."""
+        """End a run, and keep its events; those of older runs are dropped."""
         run.end(last)
         self._runs.pop(run.writer.id, None)
         if run.has_log:

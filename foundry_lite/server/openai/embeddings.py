@@ -32,7 +32,7 @@ from foundry_lite.store.store import Artifact
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 16_384  # numbers that are written before others have their turn: a millisecond or two
+_AT_ONCE = 16_384  # numbers that are written before the event loop runs other tasks: a millisecond or two
 
 
 def endpoints(site: Site) -> list[Endpoint]:

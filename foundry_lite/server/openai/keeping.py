@@ -1,4 +1,4 @@
-"""A response on its way to who asked for it, and to the disk."""
+"""A source of deltas that also stores the response of the Responses API on disk."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ class Keeping:
         await self._keep(self._writer.whole(deltas))
 
     def close(self) -> None:
-        """End it."""
+        """End the generation."""
         self._source.close()

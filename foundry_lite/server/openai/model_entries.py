@@ -1,4 +1,4 @@
-"""What the daemon offers: the installed models with what is known of each, read from the store; none is loaded."""
+"""Entries of the model list: the installed models with their properties, read from the store; none is loaded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OF_ENCODERS: dict[Task, tuple[Capability, ...]] = {Task.EMBED: ("embeddings",),
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """One model, or an adapter over one. ``is_usual`` when the name without a variant means it."""
+    """An installed model, or an adapter over one. ``is_usual``: the name without a variant resolves to it."""
 
     artifact: Artifact
     card: Card

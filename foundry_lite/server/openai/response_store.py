@@ -2,7 +2,7 @@
 
     <home>/responses/<id>.json      `Record`, replaced as a whole at every change
 
-What people said is in them: only their owner may read them. They are bounded by their number and their bytes; the
+They contain conversations: only their owner may read them. They are bounded by their number and their bytes; the
 oldest go first.
 """
 
@@ -30,7 +30,7 @@ _ID = re.compile(r"resp_[0-9a-f]{48}")
 
 
 class Record(Struct, frozen=True):
-    """One response, what it was asked with, and the conversation it goes on from, without instructions and answer."""
+    """A stored response, its input items, and the conversation up to its answer, without the instructions."""
 
     response: ResponseObject
     input: list[InputItem]
@@ -50,12 +50,12 @@ class ResponseStore:
 
     @property
     def is_on(self) -> bool:
-        """Whether anything may be kept."""
+        """Return whether responses may be stored."""
         return self.why_off is None
 
     @property
     def why_off(self) -> str | None:
-        """Why nothing is kept, if nothing is."""
+        """The reason why no response is stored; ``None`` while they are."""
         if self._most_responses > 0 and self._most_bytes > 0:
             return self._fault
         return "FOUNDRY_LITE_RESPONSES_KEPT or _BYTES is 0"

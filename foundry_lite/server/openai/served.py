@@ -1,4 +1,4 @@
-"""What an artifact is served as: how answers name it, and a fingerprint of all that computes them."""
+"""The served name of an artifact in answers, and the ``system_fingerprint`` of all that computes them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Serving:
         return known
 
     def _make(self, artifact: Artifact) -> str:
-        """Return what changes with the model's files, the libraries that run it, and the settings it is run with."""
+        """Return a fingerprint of the model's files, the libraries that run it, and the settings it is run with."""
         find = encoder_options if is_encoder(artifact) else engine_options
         adapter = None if artifact.adapter is None else artifact.adapter.manifest
         parts = (self._runtime, artifact.manifest, adapter, astuple(find(self._settings, artifact)))
