@@ -87,3 +87,14 @@ def test_the_layers_and_contracts_of_pyproject_hold() -> None:
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stdout
+
+
+_NAMES_NOTHING = {"What", "Who", "Whether", "Those", "One", "Ones", "That", "How", "Where", "Which"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_docstring_begins_with_its_noun_or_verb(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    texts = [ast.get_docstring(node) or "-" for node in ast.walk(tree) if isinstance(node, kinds)]
+    assert [text for text in texts if text.split()[0].strip(",:") in _NAMES_NOTHING] == []

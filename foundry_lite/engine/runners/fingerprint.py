@@ -23,7 +23,7 @@ from foundry_lite.engine.runners.divergence import divergences, normalizer
 from foundry_lite.errors import LoadFailed
 from foundry_lite.machine import saturates
 
-_TEXTS, _PROMPT, _STEPS = 2, 24, 3  # texts, tokens of each that are a prompt, and that are decoded after it
+_TEXTS, _PROMPT, _STEPS = 3, 24, 4  # texts, tokens of each that are a prompt, and that are decoded after it
 _KEPT = 64  # likeliest tokens of a position
 # Two processors may differ by a tenth of the loss that the card reports, and a little more, in nats or of the cosine.
 # Measured between SSE4.2, AVX2, AVX512 and VNNI: 0.0008 nats in int4, with saturating 8-bit sums 0.008 and more.
