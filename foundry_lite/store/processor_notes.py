@@ -9,7 +9,7 @@ and to one kind of kernels; others are ignored.
 from __future__ import annotations
 
 import logging
-import shutil
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,9 +58,11 @@ class ProcessorNotes:
         except OSError as error:
             log.debug("cannot write %s: %s", path, error)
 
-    def remove(self, model: str) -> None:
-        """Remove the notes of all variants of a model."""
-        shutil.rmtree(self._root / model, ignore_errors=True)
+    def keep_only(self, model: str, variants: Collection[str]) -> None:
+        """Remove the notes of a model's variants that are not among ``variants``."""
+        for path in (self._root / model).glob("*.json"):
+            if path.stem not in variants:
+                path.unlink(missing_ok=True)
 
     def _path(self, artifact: Artifact) -> Path:
         return self._root / artifact.manifest.name / f"{artifact.manifest.variant}.json"

@@ -236,7 +236,7 @@ class Store:
                 with suppress(OSError):  # not empty: other variants or adapters stay
                     folder.parent.rmdir()
             model = removal.name.partition(":")[0].partition("@")[0]
-            self.processor_notes.remove(model)
+            self.processor_notes.keep_only(model, {folder.name for folder in self._variant_folders(model)})
             self.choices.keep_only(model, {folder.name for folder in self._variant_folders(model)})
         shutil.rmtree(grave, ignore_errors=True)
 

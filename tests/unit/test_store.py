@@ -14,6 +14,7 @@ from foundry_lite.catalog.reference import ModelRef, parse_reference
 from foundry_lite.errors import DamagedArtifact, ModelNotFound, StorageFull
 from foundry_lite.store.manifest import Source, new_manifest, write_manifest
 from foundry_lite.store.store import EMBEDDED, Store
+from tests import tiny_model
 
 NO_PROCESS = 4_194_305  # one more than the largest process number that Linux gives
 INT4, INT8 = recipe_for(Precision.INT4), recipe_for(Precision.INT8)
@@ -385,3 +386,16 @@ def test_no_content_of_a_manifest_hides_the_other_models(body: bytes, store: Sto
     (install(home / "models", "bad") / "manifest.json").write_bytes(body)
     assert names(store) == ["good:cpu-int4"]
     assert len(store.scan().damages) == 1
+
+
+def test_a_note_on_the_processor_goes_with_its_variant_and_with_nothing_else(tmp_path: Path) -> None:
+    for recipe in (recipe_for(Precision.FP32), recipe_for(Precision.INT8)):
+        tiny_model.install(tmp_path, "mine", recipe=recipe)
+    tiny_model.install(tmp_path, "mine--too")
+    store = Store(tmp_path)
+    artifacts = {str(one.ref): one for one in store.scan().artifacts if not one.is_embedded}
+    for one in artifacts.values():
+        store.processor_notes.write(one, "alike")
+    store.remove(store.plan_removal(parse_reference("mine:cpu-int8")))
+    noted = {name for name, one in artifacts.items() if store.processor_notes.find(one)}
+    assert noted == {"mine:cpu-fp32", "mine--too:cpu-fp32"}
