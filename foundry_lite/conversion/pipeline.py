@@ -137,10 +137,10 @@ class _Build:
 
     async def run(self, sight: Sight | None) -> Outcome:
         """Do every step."""
-        found = await self._inspect(sight)
-        source = await self._fetch(found)
+        found = await self._look(sight)
+        source = await self._hash(found)
         line = line_for(found)
-        prepared = await self._merge(found, fingerprint(source))
+        prepared = await self._normalize(found, fingerprint(source))
         exported = await self._export(line, found, prepared)
         asked = await self._ask(line, found, prepared)
         chosen = await self._choose(line, found, prepared, exported, asked)
@@ -151,8 +151,8 @@ class _Build:
         self._journal.done(tuple(str(one.ref) for one in installed.artifacts))
         return Outcome(self._journal.job, installed.artifacts, report, (*found.notes, *installed.notes))
 
-    async def _inspect(self, sight: Sight | None) -> SourceModel:
-        with self._journal.step("inspect", self._order.path) as now:
+    async def _look(self, sight: Sight | None) -> SourceModel:
+        with self._journal.step("look", self._order.path) as now:
             begun = self._journal.job.created
             seen = await asyncio.to_thread(look, self._order, self._site, begun) if sight is None else sight
             self._order, found, self._cases = seen.order, seen.found, seen.cases
@@ -160,16 +160,16 @@ class _Build:
             now.detail = f"{found.kind}: {found.architecture}, {found.parameters / 1e6:.1f} M parameters"
         return found
 
-    async def _fetch(self, found: SourceModel) -> Source:
-        with self._journal.step("fetch", f"sha256 of {len(found.files)} files", then=_AFTER["fetch"]) as now:
+    async def _hash(self, found: SourceModel) -> Source:
+        with self._journal.step("hash", f"sha256 of {len(found.files)} files", then=_AFTER["hash"]) as now:
             source = await asyncio.to_thread(record_source, found, self._order.path)
             require_same_source(self._order, source, self._site.store)
             now.detail = f"{len(source.files)} files, {sum(one.size_bytes for one in source.files) / 1e6:.1f} MB"
         return source
 
-    async def _merge(self, found: SourceModel, source: str) -> Result:
+    async def _normalize(self, found: SourceModel, source: str) -> Result:
         what = "links to its files" if found.kind is Kind.FOLDER else f"{found.kind} to a folder of floats"
-        with self._journal.step("merge", what, then=_AFTER["merge"]) as now:
+        with self._journal.step("normalize", what, then=_AFTER["normalize"]) as now:
             key = step_keys.merge(found, source, allow_pickle=self._order.allow_pickle)
             return await self._run(now, "merge", key, lambda out, step: normalize.prepare(found, out, step))
 
@@ -179,7 +179,7 @@ class _Build:
             return await self._run(now, "export", key, lambda out, step: line.export(found, prepared.folder, out, step))
 
     async def _ask(self, line: Line, found: SourceModel, prepared: Result) -> Result:
-        with self._journal.step("check", "what the source says, in float32", then=_AFTER["check"]) as now:
+        with self._journal.step("reference", "the source's own answers, in float32", then=_AFTER["reference"]) as now:
             enquiry = await asyncio.to_thread(line.enquire, found, self._cases)
             key = step_keys.ask(found, prepared.key, enquiry)
             asked = await self._run(now, "source", key, lambda out, step: line.ask(enquiry, prepared.folder, out, step))
@@ -263,11 +263,10 @@ class _Build:
     async def _install(
         self, found: SourceModel, source: Source, exported: Result, chosen: list[Trial], report: Report
     ) -> Installed:
-        with self._journal.step("card", "card, model card, inputs, sha256 of each file"):
+        with self._journal.step("install", ", ".join(one.variant for one in chosen)):
             staged = await asyncio.to_thread(
                 stage, self._order, found, source, exported, chosen, report, self._site.store
             )
-        with self._journal.step("commit", ", ".join(one.variant for one in chosen)):
             return staged.commit()
 
     async def _run(self, now: RunningStep, name: str, key: Key, make: Make) -> Result:
@@ -277,5 +276,5 @@ class _Build:
         return result
 
 
-_NAMES = ("fetch", "merge", "export", "check", "quantize", "check", "measure")
+_NAMES = ("hash", "normalize", "export", "reference", "quantize", "check", "measure")
 _AFTER = {name: _NAMES[_NAMES.index(name) + 1 :] for name in _NAMES}

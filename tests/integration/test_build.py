@@ -55,8 +55,8 @@ def test_a_job_tells_every_step_with_its_log(home: Path) -> None:
     job = last_job(home)
     assert (job["state"], job["installed"]) == ("done", ["mine:cpu-int8-b128", "mine:cpu-fp32"])
     names = [one["name"] for one in job["steps"]]
-    assert names == ["inspect", "fetch", "merge", "export", "check", "quantize", "check", "quantize", "check",
-                     "measure", "measure", "card", "commit"]  # fmt: skip
+    assert names == ["look", "hash", "normalize", "export", "reference", "quantize", "check", "quantize", "check",
+                     "measure", "measure", "install"]  # fmt: skip
     assert all(one["seconds"] is not None and not one["is_kept"] for one in job["steps"])
     shown = cli(home, "jobs", "show", "last").stdout
     assert "cpu-int8-b128" in shown
@@ -96,13 +96,13 @@ def test_a_repeat_does_nothing_again_and_another_recipe_only_what_is_new(home: P
     again = cli(home, "build", "mine", *VARIANTS)
     assert again.returncode == 0, again.stderr
     kept = [one["name"] for one in last_job(home)["steps"] if one["is_kept"]]
-    assert kept == ["merge", "export", "check", "quantize", "check", "quantize", "check", "measure", "measure"]
+    assert kept == ["normalize", "export", "reference", "quantize", "check", "quantize", "check", "measure", "measure"]
     assert manifest(home, "mine:cpu-fp32").build_digest == before
     other = cli(home, "build", "mine", "--variant", "cpu-bf16")
     assert other.returncode == 0, other.stderr
     steps = last_job(home)["steps"]
     assert [one["name"] for one in steps if not one["is_kept"]] == [
-        "inspect", "fetch", "quantize", "check", "measure", "measure", "card", "commit"
+        "look", "hash", "quantize", "check", "measure", "measure", "install"
     ]  # fmt: skip
     own = [str(one.ref) for one in Store(home).scan().artifacts if not one.is_embedded]
     assert own == ["mine:cpu-bf16", "mine:cpu-fp32", "mine:cpu-int8-b128"]

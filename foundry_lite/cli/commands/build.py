@@ -18,7 +18,7 @@ from foundry_lite.cli.output import Output, StatusLine, megabytes
 from foundry_lite.conversion.build_spec import BuildSpec, Walk
 from foundry_lite.conversion.evaluate.gate import Gate
 from foundry_lite.conversion.jobs.job_store import Job
-from foundry_lite.conversion.jobs.progress import NAMES, StepReport
+from foundry_lite.conversion.jobs.progress import STEPS, StepReport
 from foundry_lite.conversion.ordering import order_for
 from foundry_lite.settings import read_settings
 from foundry_lite.store.store import Store
@@ -101,7 +101,7 @@ async def _run(order: BuildSpec, output: Output, job: Job | None) -> Outcome:
 
 
 def _tell(step: StepReport, output: Output, status: StatusLine) -> None:
-    head = f"{step.number}/{len(NAMES)} {step.name:<9} {step.detail}"
+    head = f"{step.number}/{STEPS} {step.name:<9} {step.detail}"
     if step.seconds is None:
         left = "" if step.seconds_left is None else f"  (about {step.seconds_left:.0f} s left)"
         status.update(head + left)

@@ -15,7 +15,7 @@ from foundry_lite.catalog.recipe import Provider, parse_variant
 from foundry_lite.catalog.reference import ModelRef, parse_reference
 from foundry_lite.cli.options import JsonOption
 from foundry_lite.cli.output import Output, megabytes
-from foundry_lite.conversion.jobs.progress import NAMES, StepReport
+from foundry_lite.conversion.jobs.progress import STEPS, StepReport
 from foundry_lite.errors import GateFailed
 from foundry_lite.settings import read_settings, size_in_bytes
 from foundry_lite.store.choices import Choice, Constraints, Trial
@@ -178,7 +178,7 @@ def _is_chosen(trial: Trial, choice: Choice) -> bool:
 def _tell_step(step: StepReport, output: Output) -> None:
     if step.seconds is not None:
         took = "kept" if step.is_kept else f"{step.seconds:.1f} s"
-        output.talk(f"{step.number}/{len(NAMES)} {step.name:<9} {step.detail}  {took}")
+        output.talk(f"{step.number}/{STEPS} {step.name:<9} {step.detail}  {took}")
 
 
 def _variants(reference: ModelRef, text: str) -> tuple[str, ...]:

@@ -11,7 +11,12 @@ import msgspec
 
 from foundry_lite.conversion.jobs.job_store import Job, JobStore, State, Step, ended, log_name, owned
 
-NAMES = ("inspect", "fetch", "merge", "export", "quantize", "check", "measure", "card", "commit")
+STEPS = 8
+# The number of each step, in the order in which they happen. A variant is one step: quantized, and checked beneath it.
+_NUMBERS = {
+    **{"look": 1, "hash": 2, "normalize": 3, "export": 4, "reference": 5},
+    **{"quantize": 6, "check": 6, "measure": 7, "install": 8},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class JobProgress:
         step = Step(number, name, detail, log_name(number, name, detail if name in ("quantize", "check") else ""))
         left = self._seconds_left((name, *then))
         self._change(steps=(*self.job.steps, step), seconds_left=left)
-        self._tell(StepReport(self.job.id, NAMES.index(name) + 1, name, detail, seconds_left=left))
+        self._tell(StepReport(self.job.id, _NUMBERS[name], name, detail, seconds_left=left))
         return RunningStep(self, step)
 
     def log(self, step: Step) -> Path:
@@ -71,8 +76,7 @@ class JobProgress:
     def finish(self, step: Step) -> None:
         """Note that a step is done."""
         self._change(steps=(*self.job.steps[: step.number - 1], step))
-        number = NAMES.index(step.name) + 1
-        self._tell(StepReport(self.job.id, number, step.name, step.detail, step.seconds, step.is_kept))
+        self._tell(StepReport(self.job.id, _NUMBERS[step.name], step.name, step.detail, step.seconds, step.is_kept))
 
     def _seconds_left(self, names: tuple[str, ...]) -> float | None:
         expected = [self._jobs.seconds_of(name, self.job.parameters) for name in names]
