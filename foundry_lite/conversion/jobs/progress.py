@@ -14,8 +14,15 @@ from foundry_lite.conversion.jobs.job_store import Job, JobStore, State, Step, e
 STEPS = 8
 # The number of each step, in the order in which they happen. A variant is one step: quantized, and checked beneath it.
 _NUMBERS = {
-    **{"look": 1, "hash": 2, "normalize": 3, "export": 4, "reference": 5},
-    **{"quantize": 6, "check": 6, "measure": 7, "install": 8},
+    "look": 1,
+    "hash": 2,
+    "normalize": 3,
+    "export": 4,
+    "reference": 5,
+    "quantize": 6,
+    "check": 6,
+    "measure": 7,
+    "install": 8,
 }
 
 
