@@ -31,7 +31,7 @@ def test_a_room_has_at_most_fifteen_modules_and_a_sentence_that_the_map_repeats(
 
 
 def test_a_module_that_runs_as_a_subprocess_names_those_who_run_it() -> None:
-    """Who runs a module has its full name as a text; ``run by `x` and `y` as a subprocess`` is what it says itself."""
+    """A subprocess module names its callers; a caller is whoever holds the module's full name as a string."""
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
     callers: dict[str, set[str]] = {}
     for path, tree in trees.items():

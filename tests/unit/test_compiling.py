@@ -45,7 +45,7 @@ def test_the_first_come_are_the_first_served_and_failures_are_told() -> None:
 
 
 class Panic(BaseException):
-    """What a library of Rust raises when it gives up: no `Exception`."""
+    """Stand-in for the panic of a Rust library, which is a `BaseException` and no `Exception`."""
 
 
 def test_a_library_that_panics_fails_one_request_and_not_the_line() -> None:

@@ -1,4 +1,4 @@
-"""What a source says of generation: every field of transformers' is honoured, said in a note, or changes nothing."""
+"""Generation configuration of a source: every field of transformers is honoured, named in a note, or without effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the keys of steps are made of: the code that runs, its libraries, the processor, and no comments."""
+"""Keys of build steps: they name the code that runs, its libraries and the kernels, and no comments."""
 
 from __future__ import annotations
 
